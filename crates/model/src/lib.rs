@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod path;
 pub mod plan;
 pub mod progress;
+pub mod quiet;
 pub mod record;
 pub mod schema;
 pub mod time;

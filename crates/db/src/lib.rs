@@ -1,0 +1,41 @@
+//! The game's database: its scripts, its rollback point, its dumps, and the proof that nobody
+//! else writes.
+//!
+//! One trait, [`Database`], and one adapter a kind of engine. [`open`] gives the adapter for the
+//! configured database. What a crash can cost is said beside each write.
+
+pub mod script;
+
+mod database;
+mod error;
+mod facts;
+mod files;
+mod mariadb;
+mod point;
+pub mod scratch;
+mod settings;
+mod sqlite;
+mod stop;
+mod tool;
+
+pub use database::{
+    Database, FenceProof, Progress, QUERY_ROWS_MAX, SQL_EXCERPT_CHARS_MAX, Script, ScriptDone,
+    ScriptsDone, StatementAt, StatementLog,
+};
+pub use error::{DbError, EngineError, Session};
+pub use facts::{Facts, Sums, TableFacts, TableSum};
+pub use mariadb::MariadbPoint;
+pub use point::{Point, PointWay};
+pub use script::normalised_hash;
+pub use settings::{Engine, MariadbSettings, Secret, Settings, SqliteSettings};
+
+/// The database that `settings` name, entered once to see that it is there.
+///
+/// # Errors
+/// [`DbError::Unreachable`] where it cannot be entered.
+pub fn open(settings: &Settings) -> Result<Box<dyn Database>, DbError> {
+    Ok(match settings {
+        Settings::Sqlite(settings) => Box::new(sqlite::Sqlite::open(settings)?),
+        Settings::Mariadb(settings) => Box::new(mariadb::Mariadb::open(settings)?),
+    })
+}

@@ -1,0 +1,199 @@
+//! The rollback point of a MariaDB database: which way, and what both ways share.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use entracte_model::Hash;
+use serde::{Deserialize, Serialize};
+
+use super::connect::{self, Server, literal};
+use super::definitions::Definitions;
+use super::rights::Rights;
+use super::{orphans, point_dump, point_files, rebuild};
+use crate::database::Progress;
+use crate::error::DbError;
+use crate::files::write_durably;
+use crate::point::{self, Point, PointWay};
+use crate::settings::MariadbSettings;
+
+const DEFINITIONS: &str = "definitions.json";
+/// How long the sessions of an interrupted restore are waited for.
+const ORPHAN_MS_MAX: u64 = 120_000;
+/// Kinds of tables whose rows are in this database. Others show rows of another server, which
+/// a restore would change.
+const KNOWN_ENGINES: [&str; 10] = [
+    "InnoDB",
+    "MyISAM",
+    "Aria",
+    "MEMORY",
+    "CSV",
+    "ARCHIVE",
+    "MRG_MYISAM",
+    "BLACKHOLE",
+    "ROCKSDB",
+    "TokuDB",
+];
+
+/// What a MariaDB point consists of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MariadbPoint {
+    /// The server's version.
+    pub version: String,
+    /// How many tables it holds.
+    pub tables: u64,
+}
+
+pub(super) fn take(
+    settings: &MariadbSettings,
+    dir: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Point, DbError> {
+    point::begin(dir)?;
+    let mut server = connect::admin(settings)?;
+    let definitions = Definitions::read(&mut server)?;
+    let rights = Rights::read(&mut server, &settings.database)?;
+    check(&definitions, &rights)?;
+    let about = MariadbPoint {
+        version: server.text_for("SELECT VERSION()", "reading the version")?,
+        tables: definitions.tables.len() as u64,
+    };
+    let mut notes = Vec::new();
+    let files = match point_files::possible(&mut server, settings, &definitions, &rights)? {
+        Ok(data_dir) => {
+            let taken = point_files::take(&mut server, &data_dir, &definitions, dir, progress);
+            if taken.is_err() {
+                point_files::give_up(&mut server, dir)?;
+            }
+            taken.map_err(|error| format!("the table files could not be copied: {error}"))
+        }
+        Err(why) => Err(why),
+    };
+    let (way, bytes) = match files {
+        Ok(bytes) => (PointWay::MariadbFiles(about), bytes),
+        Err(why) => {
+            notes.push(format!("taken as a dump: {why}"));
+            let bytes = point_dump::take(settings, &definitions, dir, progress)?;
+            (PointWay::MariadbDump(about), bytes)
+        }
+    };
+    let json = serde_json::to_vec(&definitions).expect("definitions are texts and numbers");
+    write_durably(&dir.join(DEFINITIONS), &json)?;
+    point::complete(dir, connect::target(settings), way, bytes, notes, Some(Hash::of(&json)))
+}
+
+/// Refuses now what a restore could not bring back exactly.
+fn check(definitions: &Definitions, rights: &Rights) -> Result<(), DbError> {
+    let strange: Vec<String> = definitions
+        .tables
+        .iter()
+        .filter(|table| {
+            !KNOWN_ENGINES.iter().any(|known| known.eq_ignore_ascii_case(&table.engine))
+        })
+        .map(|table| format!("{} ({})", table.name, table.engine))
+        .collect();
+    if !strange.is_empty() {
+        return Err(DbError::Unsupported {
+            what: format!("tables whose rows are kept elsewhere: {}", strange.join(", ")),
+            hint: "move them into a database of their own".to_owned(),
+        });
+    }
+    let others = rebuild::of_other_definers(definitions, &rights.account);
+    if !others.is_empty() && !rights.global("SET USER") {
+        let names: Vec<String> = others
+            .iter()
+            .map(|program| {
+                format!("{} {} of {}", program.kind.to_lowercase(), program.name, program.definer)
+            })
+            .collect();
+        return Err(DbError::Privilege {
+            missing: "SET USER".to_owned(),
+            needed_to: format!("restore what other accounts defined: {}", names.join(", ")),
+            hint: format!("GRANT SET USER ON *.* TO {}", connect::account(&rights.account)),
+        });
+    }
+    Ok(())
+}
+
+/// Back to the point: everything is dropped and made again. A crash in the middle leaves a
+/// database that lacks tables; the next attempt begins from the start.
+pub(super) fn restore(
+    settings: &MariadbSettings,
+    point: &Point,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), DbError> {
+    let definitions = read_definitions(point)?;
+    let mut server = connect::admin(settings)?;
+    take_lock(&mut server, settings)?;
+    server.run_for("SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO'", "preparing the restore")?;
+    rebuild::empty(&mut server, &definitions.programs)?;
+    rebuild::sequences(&mut server, &definitions.sequences)?;
+    match &point.way {
+        PointWay::MariadbFiles(_) => {
+            let rights = Rights::read(&mut server, &settings.database)?;
+            let data_dir = point_files::possible(&mut server, settings, &definitions, &rights)?
+                .map_err(|why| DbError::BadPoint {
+                    dir: point.dir.clone(),
+                    expected: "the server's data directory within reach, as when it was taken"
+                        .to_owned(),
+                    found: why,
+                })?;
+            point_files::restore(&mut server, &data_dir, &definitions, &point.dir, progress)?;
+        }
+        PointWay::MariadbDump(_) => {
+            point_dump::restore(settings, &definitions, &point.dir, progress)?;
+        }
+        PointWay::SqliteCopy { .. } => {
+            return Err(DbError::BadPoint {
+                dir: point.dir.clone(),
+                expected: "a point of a MariaDB database".to_owned(),
+                found: "the copy of a SQLite database".to_owned(),
+            });
+        }
+    }
+    rebuild::next_values(&mut server, &definitions)?;
+    rebuild::programs(&mut server, &definitions)
+}
+
+fn read_definitions(point: &Point) -> Result<Definitions, DbError> {
+    let path: PathBuf = point.dir.join(DEFINITIONS);
+    let json = fs::read(&path).map_err(DbError::io("read", &path))?;
+    let bad = |expected: &str, found: String| DbError::BadPoint {
+        dir: point.dir.clone(),
+        expected: expected.to_owned(),
+        found,
+    };
+    if point.definitions != Some(Hash::of(&json)) {
+        return Err(bad("the definitions that were written", "other ones".to_owned()));
+    }
+    serde_json::from_slice(&json).map_err(|error| bad("readable definitions", error.to_string()))
+}
+
+/// Makes sure that no session of an interrupted restore is still at work, and that a later one
+/// can find ours.
+pub(super) fn take_lock(server: &mut Server, settings: &MariadbSettings) -> Result<(), DbError> {
+    const DOING: &str = "waiting for an earlier restore to end";
+    let name = literal(&rebuild::lock_name(&settings.database));
+    let deadline = Instant::now() + Duration::from_millis(ORPHAN_MS_MAX);
+    loop {
+        if server.text_for(&format!("SELECT GET_LOCK({name}, 1)"), DOING)? == "1" {
+            break;
+        }
+        let holder = server.text_for(&format!("SELECT IS_USED_LOCK({name})"), DOING)?;
+        if let Ok(id) = holder.parse() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            orphans::end(settings, &[id], left)?;
+        }
+    }
+    // The client program holds a lock of its own while it loads.
+    let client = literal(&client_lock_name(settings));
+    let holder = server.text_for(&format!("SELECT IS_USED_LOCK({client})"), DOING)?;
+    match holder.parse() {
+        Ok(id) => orphans::end(settings, &[id], deadline.saturating_duration_since(Instant::now())),
+        Err(_) => Ok(()),
+    }
+}
+
+pub(super) fn client_lock_name(settings: &MariadbSettings) -> String {
+    format!("{} client", rebuild::lock_name(&settings.database))
+}

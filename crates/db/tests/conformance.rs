@@ -1,0 +1,57 @@
+//! One suite over every kind of database, on the real thing: SQLite; MariaDB as its
+//! administrator with the data directory within reach; MariaDB as an ordinary account without.
+
+#[path = "conformance/child.rs"]
+mod child;
+#[path = "conformance/dump.rs"]
+mod dump;
+#[path = "conformance/facts.rs"]
+mod facts;
+#[path = "conformance/fence.rs"]
+mod fence;
+#[path = "conformance/fixture.rs"]
+mod fixture;
+#[path = "conformance/mariadb_only.rs"]
+mod mariadb_only;
+#[path = "conformance/point.rs"]
+mod point;
+#[path = "conformance/scripts.rs"]
+mod scripts;
+
+/// Each test of the suite over each back end.
+macro_rules! suite {
+    ($($module:ident :: $test:ident),* $(,)?) => {
+        suite!(@backend sqlite: $($module::$test),*);
+        suite!(@backend mariadb_admin: $($module::$test),*);
+        suite!(@backend mariadb_user: $($module::$test),*);
+    };
+    (@backend $backend:ident: $($module:ident :: $test:ident),*) => {
+        mod $backend {
+            $(#[test] fn $test() { crate::$module::$test(&crate::fixture::Fixture::$backend()); })*
+        }
+    };
+}
+
+suite! {
+    dump::a_dump_brings_everything_into_an_empty_database,
+    dump::a_dump_replaces_what_was_there,
+    dump::a_cut_dump_is_refused,
+    facts::tables_and_version_are_known,
+    facts::sums_see_every_kind_of_change,
+    facts::questions_are_answered_and_changes_refused,
+    fence::a_quiet_database_is_proven_quiet,
+    fence::who_writes_is_waited_for_and_named,
+    point::the_point_brings_everything_back,
+    point::an_incomplete_point_is_none_and_is_taken_again,
+    point::a_restore_that_was_killed_is_repeated,
+    point::a_point_of_another_database_is_refused,
+    point::an_empty_database_has_a_point_too,
+    scripts::statements_are_logged_before_and_after,
+    scripts::a_failing_statement_is_named_and_ends_the_scripts,
+    scripts::a_script_that_cannot_be_read_stops_all_before_the_first,
+    scripts::nothing_is_executed_that_could_not_be_logged,
+    scripts::a_long_statement_is_ended_when_asked,
+    scripts::an_open_transaction_is_refused,
+    scripts::a_script_may_have_its_own_transaction,
+    scripts::what_one_script_sets_does_not_reach_the_next,
+}

@@ -1,0 +1,68 @@
+//! Another process that works on the database and is killed in the middle, by itself, at a
+//! moment that is always the same.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use entracte_db::{MariadbSettings, Progress, Settings, SqliteSettings, open};
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::fixture::Fixture;
+
+const WHAT: &str = "DB_TEST_WHAT";
+const VALUES: &str = "DB_TEST_VALUES";
+
+/// Runs `what` (`take` or `restore`) on the point in `dir` in another process, which kills
+/// itself with SIGKILL at its first report of progress.
+pub fn run_until_killed(fixture: &Fixture, what: &str, dir: &Path) {
+    let values = match &fixture.settings {
+        Settings::Sqlite(settings) => vec![settings.path.display().to_string()],
+        Settings::Mariadb(settings) => vec![
+            settings.socket.as_ref().unwrap().display().to_string(),
+            settings.user.clone(),
+            settings.password.reveal().to_owned(),
+            settings.database.clone(),
+            settings.data_dir.as_ref().map_or(String::new(), |dir| dir.display().to_string()),
+        ],
+    };
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child::the_other_process", "--nocapture"]);
+    command.env(WHAT, what).env(VALUES, format!("{}\n{}", dir.display(), values.join("\n")));
+    let ended = command.output().unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&ended.status);
+    assert_eq!(signal, Some(9), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+/// What the other process does; in this one, nothing.
+#[test]
+fn the_other_process() {
+    let Ok(what) = std::env::var(WHAT) else { return };
+    let values = std::env::var(VALUES).unwrap();
+    let values: Vec<&str> = values.split('\n').collect();
+    let settings = match values[1..] {
+        [path] => Settings::Sqlite(SqliteSettings { path: path.into() }),
+        [socket, user, password, database, data_dir] => Settings::Mariadb(MariadbSettings {
+            socket: Some(socket.into()),
+            host: None,
+            port: 0,
+            user: user.to_owned(),
+            password: password.into(),
+            database: database.to_owned(),
+            data_dir: Some(PathBuf::from(data_dir)).filter(|dir| !dir.as_os_str().is_empty()),
+            game_users: Vec::new(),
+        }),
+        _ => panic!("{values:?}"),
+    };
+    let mut die = |_: Progress| kill_process(getpid(), Signal::KILL).unwrap();
+    let mut database = open(&settings).unwrap();
+    let dir = Path::new(values[0]);
+    match what.as_str() {
+        "take" => drop(database.take_point(dir, &mut die)),
+        "restore" => {
+            let point = database.probe_point(dir).unwrap().unwrap();
+            drop(database.restore_point(&point, &mut die));
+        }
+        other => panic!("{other}"),
+    }
+    panic!("not killed");
+}

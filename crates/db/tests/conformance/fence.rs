@@ -1,0 +1,59 @@
+//! The proof that nobody else writes.
+
+use std::time::Duration;
+
+use entracte_db::DbError;
+
+use crate::fixture::Fixture;
+
+const LONG: Duration = Duration::from_secs(60);
+
+pub fn a_quiet_database_is_proven_quiet(fixture: &Fixture) {
+    let mut database = fixture.seeded();
+    // A session that only idles is no writer.
+    let mut game = fixture.as_the_game();
+    game.run("SELECT 1");
+    let intent = database.fence_intent().unwrap();
+    for _ in 0..2 {
+        let proof = database.fence(LONG, &mut |_| {}).unwrap();
+        assert!(!proof.evidence.is_empty(), "{proof:?}");
+        assert_eq!(proof.locked, intent.locked);
+        let text = serde_json::to_string(&proof).unwrap();
+        assert_eq!(serde_json::from_str::<entracte_db::FenceProof>(&text).unwrap(), proof);
+        database.unfence(Some(&proof)).unwrap();
+        database.unfence(Some(&intent)).unwrap();
+        database.unfence(None).unwrap();
+    }
+}
+
+pub fn who_writes_is_waited_for_and_named(fixture: &Fixture) {
+    let mut database = fixture.seeded();
+    let mut game = fixture.as_the_game();
+    game.run(fixture.either("BEGIN IMMEDIATE", "START TRANSACTION"));
+    game.run("UPDATE players SET gold = 5 WHERE id = 1");
+    let mut said = Vec::new();
+    let error = database.fence(Duration::ZERO, &mut |line| said.push(line.to_owned())).unwrap_err();
+    let DbError::StillWriting { sessions, hint } = &error else { panic!("{error:?}") };
+    assert!(!hint.is_empty());
+    // On SQLite the writer is this very process, which names itself to nobody.
+    if let entracte_db::Settings::Mariadb(settings) = &fixture.settings {
+        assert!(sessions.iter().any(|session| session.user == settings.user), "{error}");
+    }
+    database.unfence(None).unwrap();
+    // It ends while it is waited for: when the waiting is told of.
+    let mut game = Some(game);
+    let proof = database.fence(LONG, &mut |_| {
+        if let Some(mut game) = game.take() {
+            game.run("COMMIT");
+        }
+    });
+    if game.is_some() {
+        // Without the right to see transactions the wait is not told of; the lock waits.
+        assert!(proof.is_err() || proof.is_ok());
+    }
+    drop(game);
+    let proof = database.fence(LONG, &mut |_| {}).unwrap();
+    database.unfence(Some(&proof)).unwrap();
+    let gold = database.query("SELECT gold FROM players WHERE id = 1").unwrap();
+    assert!(gold[0][0].as_deref().unwrap().starts_with('5'), "{gold:?}");
+}

@@ -1,0 +1,153 @@
+//! Executing the scripts of a release.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use entracte_db::DbError;
+
+use crate::fixture::{Fixture, Log, chain, quiet, run, scripts};
+
+pub fn statements_are_logged_before_and_after(fixture: &Fixture) {
+    let mut database = fixture.open();
+    let mut log = Log::default();
+    let mut steps = Vec::new();
+    let texts = ["CREATE TABLE a (x INT);\r\nINSERT INTO a\r\n VALUES (1), (2);", "DELETE FROM a;"];
+    let done = database
+        .run_scripts(&scripts(&texts), &mut log, &AtomicBool::new(false), &mut |at| {
+            steps.push((at.done, at.total, at.unit));
+        })
+        .unwrap();
+    assert_eq!(
+        log.lines,
+        [
+            "intent 001.sql 1 CREATE TABLE a (x INT)",
+            "done 001.sql 1 0 rows",
+            "intent 001.sql 2 INSERT INTO a VALUES (1), (2)",
+            "done 001.sql 2 2 rows",
+            "intent 002.sql 1 DELETE FROM a",
+            "done 002.sql 1 2 rows",
+        ]
+    );
+    assert_eq!(steps, [(1, 3, "statements"), (2, 3, "statements"), (3, 3, "statements")]);
+    assert_eq!(
+        done.scripts.iter().map(|s| (s.statements, s.rows)).collect::<Vec<_>>(),
+        [(2, 2), (1, 2)]
+    );
+    assert_eq!(done.one_transaction, fixture.is_sqlite());
+    assert_eq!(log.ids.len(), if fixture.is_sqlite() { 0 } else { 3 });
+}
+
+pub fn a_failing_statement_is_named_and_ends_the_scripts(fixture: &Fixture) {
+    let mut database = fixture.open();
+    let before = database.sums().unwrap();
+    let mut log = Log::default();
+    let texts = [
+        "CREATE TABLE a (x INT);\n\nINSERT INTO missing\nVALUES (1);\nCREATE TABLE b (x INT);",
+        "CREATE TABLE c (x INT);",
+    ];
+    let error = database
+        .run_scripts(&scripts(&texts), &mut log, &AtomicBool::new(false), &mut quiet)
+        .unwrap_err();
+    let said = chain(&error);
+    assert!(said.contains("001.sql, line 3: statement 2"), "{said}");
+    assert!(said.contains("INSERT INTO missing VALUES (1)"), "{said}");
+    assert!(said.contains(fixture.either("no such table", "1146")), "{said}");
+    assert_eq!(log.lines.last().unwrap(), "failed 001.sql 2");
+    let after = database.sums().unwrap();
+    if fixture.is_sqlite() {
+        assert_eq!(after, before, "one transaction: nothing stays");
+    } else {
+        assert_eq!(after.tables.keys().collect::<Vec<_>>(), ["a"]);
+    }
+}
+
+pub fn a_script_that_cannot_be_read_stops_all_before_the_first(fixture: &Fixture) {
+    let mut database = fixture.open();
+    let mut log = Log::default();
+    for bad in ["SELECT 'x", fixture.either(".read x.sql", "source x.sql"), "SELECT '\0'"] {
+        let texts = ["CREATE TABLE a (x INT);", bad];
+        let error = database
+            .run_scripts(&scripts(&texts), &mut log, &AtomicBool::new(false), &mut quiet)
+            .unwrap_err();
+        assert!(
+            matches!(&error, DbError::Script { script, .. } if script == "002.sql"),
+            "{error:?}"
+        );
+    }
+    let elsewhere = fixture.either("ATTACH 'x.db' AS x;", "USE mysql;");
+    let error = run(&mut *database, &["CREATE TABLE a (x INT);", elsewhere]).unwrap_err();
+    assert!(matches!(error, DbError::Refused { .. }), "{error:?}");
+    assert!(log.lines.is_empty() && database.sums().unwrap().tables.is_empty());
+}
+
+pub fn nothing_is_executed_that_could_not_be_logged(fixture: &Fixture) {
+    let mut database = fixture.open();
+    let mut log = Log { refuse: Some(2), ..Log::default() };
+    let texts = ["CREATE TABLE a (x INT); CREATE TABLE b (x INT);"];
+    let error = database
+        .run_scripts(&scripts(&texts), &mut log, &AtomicBool::new(false), &mut quiet)
+        .unwrap_err();
+    assert!(chain(&error).contains("the disk is full"), "{error:?}");
+    assert!(!database.sums().unwrap().tables.contains_key("b"));
+}
+
+pub fn a_long_statement_is_ended_when_asked(fixture: &Fixture) {
+    let mut database = fixture.open();
+    let forever = fixture.either(
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c;",
+        "INSERT INTO a SELECT SLEEP(100000);",
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    // The flag is raised when the statement is about to run: it is ended, never waited for.
+    let mut log = Log { stop_at: Some((2, stop.clone())), ..Log::default() };
+    let text = format!("CREATE TABLE a (x INT); {forever} CREATE TABLE b (x INT);");
+    let error = database.run_scripts(&scripts(&[&text]), &mut log, &stop, &mut quiet).unwrap_err();
+    assert!(
+        matches!(&error, DbError::Stopped { script, line: 1 } if script == "001.sql"),
+        "{error:?}"
+    );
+    assert_eq!(log.lines.last().unwrap(), "failed 001.sql 2");
+    assert!(!database.sums().unwrap().tables.contains_key("b"));
+    // A flag that is up before the first statement executes nothing.
+    let mut log = Log::default();
+    let error = database.run_scripts(&scripts(&[&text]), &mut log, &stop, &mut quiet).unwrap_err();
+    assert!(matches!(error, DbError::Stopped { .. }) && log.lines.is_empty());
+}
+
+pub fn an_open_transaction_is_refused(fixture: &Fixture) {
+    let mut database = fixture.open();
+    run(&mut *database, &["CREATE TABLE a (x INT);"]).unwrap();
+    let error = run(&mut *database, &["BEGIN; INSERT INTO a VALUES (1);"]).unwrap_err();
+    assert!(
+        matches!(&error, DbError::OpenTransaction { script } if script == "001.sql"),
+        "{error:?}"
+    );
+    assert_eq!(database.query("SELECT COUNT(*) FROM a").unwrap(), [[Some("0".to_owned())]]);
+}
+
+pub fn a_script_may_have_its_own_transaction(fixture: &Fixture) {
+    let mut database = fixture.open();
+    let own = "BEGIN; INSERT INTO a VALUES (1); COMMIT; BEGIN; INSERT INTO a VALUES (2); ROLLBACK;";
+    let done = run(&mut *database, &["CREATE TABLE a (x INT);", own]).unwrap();
+    assert!(!done.one_transaction);
+    assert_eq!(database.query("SELECT x FROM a").unwrap(), [[Some("1".to_owned())]]);
+}
+
+pub fn what_one_script_sets_does_not_reach_the_next(fixture: &Fixture) {
+    let mut database = fixture.open();
+    let (first, second) = if fixture.is_sqlite() {
+        (
+            "PRAGMA case_sensitive_like = ON; CREATE TEMP TABLE t (x); CREATE TABLE a (x);",
+            "INSERT INTO a SELECT 'A' LIKE 'a'; CREATE TEMP TABLE t (x);",
+        )
+    } else {
+        (
+            "SET @x = 5, foreign_key_checks = 0, sql_mode = ''; CREATE TABLE a (x INT);
+             CREATE TEMPORARY TABLE t (x INT); LOCK TABLES a WRITE;",
+            "INSERT INTO a SELECT @x IS NULL AND @@foreign_key_checks AND @@sql_mode <> '';
+             CREATE TEMPORARY TABLE t (x INT);",
+        )
+    };
+    run(&mut *database, &[first, second]).unwrap();
+    assert_eq!(database.query("SELECT x FROM a").unwrap(), [[Some("1".to_owned())]]);
+}

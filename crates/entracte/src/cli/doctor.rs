@@ -1,0 +1,245 @@
+//! `entracte doctor`: looks at everything a release will need, before one needs it.
+
+use std::path::Path;
+
+use entracte_gate::control::Client;
+use entracte_host::facts::facts;
+use entracte_model::gate::Phase;
+use entracte_model::time::human_bytes;
+use entracte_release::fault::chain;
+use entracte_release::smoke::{Check, Jar, Tester};
+use entracte_release::{Store, Target, backups};
+use serde_json::json;
+
+use super::App;
+use crate::exit::{Exit, Failure};
+
+/// Look at everything that a release will need, and say what is missing
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  entracte doctor
+  entracte doctor --json")]
+pub struct Args {}
+
+/// What a look found.
+enum Finding {
+    Good(String),
+    Worth(String, &'static str),
+    Bad(String, &'static str),
+}
+
+pub fn run(app: &App, _: &Args) -> Result<Exit, Failure> {
+    let config = app.config()?;
+    let target = app.target(&config)?;
+    let mut findings = vec![
+        key(&config.secret_key(), &target),
+        tree(&target),
+        known(&target),
+        gate(&target),
+        database(&target),
+        backup(&target),
+        room(&target),
+        hooks(&target),
+    ];
+    findings.extend(smoke(&target));
+    let bad = findings.iter().filter(|finding| matches!(finding, Finding::Bad(..))).count();
+    print(app, &findings);
+    Ok(if bad == 0 { Exit::Done } else { Exit::Refused })
+}
+
+fn print(app: &App, findings: &[Finding]) {
+    let mut values = Vec::new();
+    for finding in findings {
+        let (sign, level, text, hint) = match finding {
+            Finding::Good(text) => (app.paint.good("✓"), "good", text, None),
+            Finding::Worth(text, hint) => (app.paint.warn("!"), "warning", text, Some(*hint)),
+            Finding::Bad(text, hint) => (app.paint.bad("✗"), "bad", text, Some(*hint)),
+        };
+        values.push(json!({ "level": level, "text": text, "hint": hint }));
+        if !app.global.json {
+            app.print(format!("{sign} {text}"), &json!(null));
+            if let Some(hint) = hint {
+                app.print(format!("    {}", app.paint.dim(hint)), &json!(null));
+            }
+        }
+    }
+    if app.global.json {
+        println!("{}", json!(values));
+    }
+}
+
+fn key(secret: &Path, target: &Target) -> Finding {
+    match entracte_package::keys::public(secret) {
+        Ok(public) if target.trusted_keys.contains(&public.0) => {
+            Finding::Good("the signing key is trusted by the target".into())
+        }
+        Ok(_) => Finding::Bad(
+            "the target does not trust the signing key".into(),
+            "add the key that `entracte init` printed to `keys` of the target",
+        ),
+        Err(_) if target.trusted_keys.is_empty() => {
+            Finding::Bad("the target trusts no key".into(), "`entracte init` makes one")
+        }
+        Err(_) => Finding::Worth(
+            format!("there is no signing key at {}", secret.display()),
+            "right on a production machine; packages are signed on the development machine",
+        ),
+    }
+}
+
+fn tree(target: &Target) -> Finding {
+    let root = &target.root;
+    if !root.is_dir() {
+        return Finding::Bad(
+            format!("{} is no folder", root.display()),
+            "set `root` of the target",
+        );
+    }
+    let parent = root.parent().unwrap_or(root);
+    let probe = parent.join(format!(".entracte-probe-{}", std::process::id()));
+    match std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)) {
+        Ok(()) => Finding::Good(format!("{} can be exchanged as a whole", root.display())),
+        Err(error) => Finding::Bad(
+            format!("{} cannot be written: {error}", parent.display()),
+            "the new tree is built beside the root: let this user write there",
+        ),
+    }
+}
+
+fn known(target: &Target) -> Finding {
+    let store = match Store::open_to_read(&target.store()) {
+        Ok(Some(store)) => store,
+        Ok(None) => {
+            return Finding::Bad(
+                "production is not known yet".into(),
+                "`entracte init --production-version 1.0` takes it as it stands",
+            );
+        }
+        Err(error) => return Finding::Bad(chain(&error), "look at the state folder"),
+    };
+    match (store.production(), store.unfinished()) {
+        (_, Ok(Some(release))) => Finding::Bad(
+            format!("{} is not finished", release.id),
+            "`entracte resume` goes on, `entracte abort` takes it back",
+        ),
+        (Ok(Some(production)), _) => {
+            Finding::Good(format!("production is {}", production.base.version))
+        }
+        (Ok(None), _) => Finding::Bad(
+            "production is not known yet".into(),
+            "`entracte init --production-version 1.0` takes it as it stands",
+        ),
+        (Err(error), _) => Finding::Bad(chain(&error), "look at the state folder"),
+    }
+}
+
+fn gate(target: &Target) -> Finding {
+    match Client::new(&target.gate_socket).status() {
+        Ok(status) if !status.upstream_ok => Finding::Bad(
+            "the gate runs, the game behind it does not answer".into(),
+            "start the game",
+        ),
+        Ok(status) if status.phase == Phase::Open => {
+            Finding::Good(format!("the gate is open at {}", status.listen))
+        }
+        Ok(status) => Finding::Worth(
+            format!("the gate is {}", status.phase),
+            "`entracte gate status` says why",
+        ),
+        Err(error) => Finding::Bad(chain(&error), "start it: `entracte up`"),
+    }
+}
+
+fn database(target: &Target) -> Finding {
+    let Some(settings) = &target.database else {
+        return Finding::Worth(
+            "no database is configured".into(),
+            "right for a game without one; else add [target.NAME.database]",
+        );
+    };
+    match entracte_db::open(settings).and_then(|mut database| database.facts()) {
+        Ok(facts) if facts.notes.is_empty() => Finding::Good(format!(
+            "{}: {} tables, {}",
+            facts.engine,
+            facts.tables.len(),
+            human_bytes(facts.bytes)
+        )),
+        Ok(facts) => Finding::Worth(
+            format!("{}: {}", facts.engine, facts.notes.join("; ")),
+            "a release works all the same, as said",
+        ),
+        Err(error) => Finding::Bad(chain(&error), "correct [target.NAME.database]"),
+    }
+}
+
+fn backup(target: &Target) -> Finding {
+    match backups::list(target) {
+        Ok(list) if list.iter().any(|snapshot| snapshot.restored.is_some()) => Finding::Good(
+            format!("{} backups, at least one of them proven by restoring", list.len()),
+        ),
+        Ok(list) => Finding::Worth(
+            format!("{} backups, none of them proven", list.len()),
+            "`entracte backup check` restores the newest one into a private instance",
+        ),
+        Err(fault) => Finding::Worth(fault.message, "`entracte backup now` takes the first one"),
+    }
+}
+
+fn room(target: &Target) -> Finding {
+    match facts(&[target.beside(), target.state.clone()]) {
+        Ok(facts) => {
+            let free = facts.paths.iter().map(|path| path.free_bytes).min().unwrap_or(0);
+            Finding::Good(format!("{} free where releases need it", human_bytes(free)))
+        }
+        Err(error) => Finding::Bad(chain(&error), "look at `root` and `state` of the target"),
+    }
+}
+
+fn hooks(target: &Target) -> Finding {
+    let hooks = &target.hooks;
+    match (hooks.workers_stop.is_empty(), hooks.workers_start.is_empty()) {
+        (true, true) => Finding::Worth(
+            "no workers or crons are configured".into(),
+            "whatever else writes to the database must stop while it is migrated",
+        ),
+        (false, false) => Finding::Good("workers are stopped and started around a release".into()),
+        _ => Finding::Bad(
+            "workers are either only stopped or only started".into(),
+            "set both hooks.workers_stop and hooks.workers_start",
+        ),
+    }
+}
+
+/// Each smoke test on the version that is live: one that fails now would take every release back.
+fn smoke(target: &Target) -> Vec<Finding> {
+    if target.smoke.is_empty() {
+        return vec![Finding::Worth(
+            "no smoke tests are configured".into(),
+            "without them nobody looks whether a new version works: add [[target.NAME.smoke]]",
+        )];
+    }
+    let current = Store::open_to_read(&target.store()).ok().flatten();
+    let current = current.and_then(|store| store.production().ok().flatten());
+    let version = current.map_or(String::new(), |production| production.base.version.to_string());
+    let pass = Client::new(&target.gate_socket).pass(1).ok();
+    let tester = Tester {
+        base_url: &target.gate_url,
+        pass: pass.as_ref().map(|pass| &pass.header),
+        dir: &target.root,
+        timeout_ms: target.hooks.timeout_ms,
+        version: &version,
+    };
+    let mut jar = Jar::default();
+    let mut look = |check: &Check| {
+        let mut database =
+            target.database.as_ref().and_then(|settings| entracte_db::open(settings).ok());
+        match tester.check(check, &mut jar, database.as_deref_mut()) {
+            Ok(()) => Finding::Good(format!("smoke test: {}", check.name())),
+            Err(error) => Finding::Worth(
+                format!("smoke test {}: {}", check.name(), chain(&error)),
+                "fails on the live version; a release passes only if the new one mends it",
+            ),
+        }
+    };
+    target.smoke.iter().map(&mut look).collect()
+}

@@ -1,0 +1,298 @@
+//! The coming release as the development machine sees it: what `status` shows and `pack` packs.
+
+use std::path::{Path, PathBuf};
+
+use entracte_announce::fragment::{self, Audience, Fragment};
+use entracte_announce::notes;
+use entracte_db::Script;
+use entracte_model::manifest::Delta;
+use entracte_model::record::{Base, Named};
+use entracte_model::schema::Difference;
+use entracte_model::{Manifest, RelPath, Version};
+use entracte_package::check::{self, Finding};
+use entracte_package::git::{self, Commit, GitView};
+use entracte_package::{PackageError, scan};
+use entracte_release::store::Production;
+use entracte_release::{Store, Target, drift};
+
+use crate::config::Config;
+use crate::exit::{Failure, of_fault};
+
+/// Everything that the next package would be made of.
+pub struct Draft {
+    /// What production holds.
+    pub production: Production,
+    /// Its manifest.
+    pub base: Manifest,
+    /// The development tree.
+    pub tree: Manifest,
+    /// What would change.
+    pub delta: Delta,
+    /// Database scripts that production has not had.
+    pub scripts: Vec<PathBuf>,
+    /// Change fragments.
+    pub fragments: Vec<Fragment>,
+    /// The files of `documentation/` that people wrote or fragments give.
+    pub documents: Vec<(String, Vec<u8>)>,
+    /// What speaks against packing.
+    pub findings: Vec<Finding>,
+    /// Fragments that cannot be read.
+    pub fragment_errors: Vec<String>,
+    /// Commits since the last release that no fragment mentions.
+    pub unmentioned: Vec<Commit>,
+    /// How the development database differs from production with the scripts run.
+    pub drift: Vec<Difference>,
+    /// Ignored files, for the count.
+    pub ignored: u64,
+    /// The commit that is checked out.
+    pub commit: Option<String>,
+}
+
+impl Draft {
+    /// Looks at everything. `version` is only needed for the heading of the patch notes.
+    pub fn look(
+        config: &Config,
+        target: &Target,
+        store: &Store,
+        version: &Version,
+    ) -> Result<Self, Failure> {
+        let production = store.production()?.ok_or_else(|| {
+            Failure::refused("production is not known yet")
+                .hint("`entracte init --production-version 1.0` takes it as it stands")
+        })?;
+        let base = store.manifest(&production.base.manifest)?;
+        let root = config.source_dir();
+        let (tree, ignored, mut findings) = scan_tree(config, target, &root)?;
+        let delta = base.delta_to(&tree);
+        let view = git::look(&root)?;
+        findings.extend(check::tree(&tree, &delta, view.as_ref()));
+        findings.extend(check::secrets(&root, &delta));
+        let scripts = scripts(config, store)?;
+        let (fragments, fragment_errors) = fragments(config, store)?;
+        let documents = documents(config, version, &fragments)?;
+        findings.extend(check::patch_notes(&documents, &config.file.languages));
+        let drift = look_for_drift(config, target, &scripts)?;
+        let unmentioned = unmentioned(store, &root, view.as_ref(), &fragments)?;
+        findings.retain(|finding| !allowed(finding, &config.file.source.allow));
+        let commit = view.and_then(|view| view.commit);
+        Ok(Self {
+            production,
+            base,
+            tree,
+            delta,
+            scripts,
+            fragments,
+            documents,
+            findings,
+            fragment_errors,
+            unmentioned,
+            drift,
+            ignored,
+            commit,
+        })
+    }
+
+    /// Whether nothing would change.
+    pub fn is_empty(&self) -> bool {
+        self.delta.is_empty() && self.scripts.is_empty()
+    }
+
+    /// What the next package builds upon.
+    pub fn base(&self) -> (Base, &Manifest) {
+        (self.production.base.clone(), &self.base)
+    }
+
+    /// The change fragments as a record names them.
+    pub fn named_fragments(&self) -> Vec<Named> {
+        let named = |fragment: &Fragment| {
+            let name = format!("{}.md", fragment.slug).parse().ok()?;
+            Some(Named { name, size: 0, hash: fragment.hash })
+        };
+        self.fragments.iter().filter_map(named).collect()
+    }
+}
+
+/// Whether a finding is allowed, by its kind (`untracked`) or for one path (`untracked:notes.txt`).
+pub fn allowed(finding: &Finding, allow: &[String]) -> bool {
+    let code = finding.code();
+    let text = finding.to_string();
+    finding.can_be_allowed()
+        && allow.iter().any(|entry| match entry.split_once(':') {
+            Some((kind, path)) => {
+                kind == code
+                    && (text.starts_with(&format!("{path} "))
+                        || text.starts_with(&format!("{path}:")))
+            }
+            None => entry == code,
+        })
+}
+
+/// Paths below the development tree that are about the game and not part of it.
+fn aside(config: &Config, target: &Target, root: &Path) -> Vec<RelPath> {
+    let source = &config.file.source;
+    let mut paths = vec![
+        config.path.clone(),
+        config.at(&source.scripts),
+        config.at(&source.changes),
+        config.at(&source.dist),
+        config.dir.join("documentation"),
+        target.state.clone(),
+        target.root.clone(),
+        target.beside(),
+        config.secret_key(),
+    ];
+    paths.extend(
+        config
+            .file
+            .development
+            .database
+            .iter()
+            .filter_map(|d| d.path.as_ref())
+            .map(|p| config.at(p)),
+    );
+    let below = paths.iter().filter_map(|path| path.strip_prefix(root).ok());
+    below.filter_map(|path| path.to_str()?.parse().ok()).chain(target.outside()).collect()
+}
+
+fn scan_tree(
+    config: &Config,
+    target: &Target,
+    root: &Path,
+) -> Result<(Manifest, u64, Vec<Finding>), Failure> {
+    let mut rules = scan::Rules {
+        ignore_files: true,
+        skip: aside(config, target, root),
+        file_bytes_max: config.file.source.file_max.bytes,
+    };
+    let cache = config.at(&config.file.source.dist).join(".scan-cache");
+    let mut findings = Vec::new();
+    // What cannot be packed is a finding; the rest is looked at without it, so that one run names
+    // all that is wrong.
+    loop {
+        match scan::tree(root, &rules, Some(&cache), &mut |_| {}) {
+            Ok(scan) => return Ok((scan.manifest, scan.ignored, findings)),
+            Err(PackageError::Refused(refused)) => {
+                let before = rules.skip.len();
+                rules.skip.extend(refused.iter().filter_map(|refused| refused.path.parse().ok()));
+                findings.extend(refused.into_iter().map(Finding::from));
+                if rules.skip.len() == before {
+                    let list: Vec<String> = findings.iter().map(ToString::to_string).collect();
+                    return Err(
+                        Failure::refused(list.join("; ")).hint("rename what cannot be packed")
+                    );
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Scripts in the configured folder that production has not had with this content.
+fn scripts(config: &Config, store: &Store) -> Result<Vec<PathBuf>, Failure> {
+    let dir = config.at(&config.file.source.scripts);
+    let Ok(entries) = std::fs::read_dir(&dir) else { return Ok(vec![]) };
+    let mut scripts = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_script = path.extension().is_some_and(|extension| extension == "sql");
+        if !is_script {
+            continue;
+        }
+        let up = name.strip_suffix(".down.sql").map_or(name.clone(), |stem| format!("{stem}.sql"));
+        if store.script(&up)?.is_none() {
+            scripts.push(path);
+        }
+    }
+    scripts.sort();
+    Ok(scripts)
+}
+
+/// Fragments that no earlier release consumed, and what is wrong with those that cannot be read.
+fn fragments(config: &Config, store: &Store) -> Result<(Vec<Fragment>, Vec<String>), Failure> {
+    let dir = config.at(&config.file.source.changes);
+    if !dir.is_dir() {
+        return Ok((vec![], vec![]));
+    }
+    let consumed = store.consumed_fragments()?;
+    match fragment::read_folder(&dir) {
+        Ok(fragments) => {
+            let fresh = fragments
+                .into_iter()
+                .filter(|fragment| !consumed.contains(&fragment.hash))
+                .collect();
+            Ok((fresh, vec![]))
+        }
+        Err(errors) => Ok((vec![], errors.iter().map(ToString::to_string).collect())),
+    }
+}
+
+/// Patch notes: a person's own file wins over what the fragments give.
+fn documents(
+    config: &Config,
+    version: &Version,
+    fragments: &[Fragment],
+) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let own = config.dir.join("documentation");
+    let date = jiff::ZonedDateTime::now().strftime("%Y-%m-%d").to_string();
+    let told = fragments.iter().any(|fragment| fragment.audience == Audience::Players);
+    let mut documents = Vec::new();
+    for language in &config.file.languages {
+        let name = format!("PATCHNOTES.{language}.md");
+        let path = own.join(&name);
+        let text = if path.is_file() {
+            std::fs::read(&path)?
+        } else if told
+            && notes::missing_languages(fragments, std::slice::from_ref(language)).is_empty()
+        {
+            notes::patch_notes(version, &date, language, fragments).into_bytes()
+        } else {
+            continue;
+        };
+        documents.push((name, text));
+    }
+    Ok(documents)
+}
+
+fn look_for_drift(
+    config: &Config,
+    target: &Target,
+    scripts: &[PathBuf],
+) -> Result<Vec<Difference>, Failure> {
+    let (Some(development), Some(production)) =
+        (config.development_database()?, target.database.as_ref())
+    else {
+        return Ok(vec![]);
+    };
+    let mut ordered = Vec::new();
+    for script in entracte_package::scripts::order(scripts.to_vec())?.up {
+        ordered.push(Script { name: script.name.to_string(), bytes: std::fs::read(&script.path)? });
+    }
+    let dir = tempfile::tempdir()?;
+    drift::differences(production, &development, &ordered, dir.path())
+        .map_err(|fault| of_fault(&fault))
+}
+
+/// Commits since the last packed one whose id or files no fragment refers to.
+fn unmentioned(
+    store: &Store,
+    root: &Path,
+    view: Option<&GitView>,
+    fragments: &[Fragment],
+) -> Result<Vec<Commit>, Failure> {
+    if view.is_none_or(|view| view.commit.is_none()) {
+        return Ok(vec![]);
+    }
+    let Some(since) = store.setting("packed commit")? else { return Ok(vec![]) };
+    let commits = git::commits_between(root, Some(&since)).unwrap_or_default();
+    let mentioned = |commit: &Commit| {
+        let by_ref = fragments.iter().flat_map(|fragment| &fragment.refs);
+        let mut by_ref = by_ref.filter(|reference| reference.len() >= 7);
+        let has_fragment = commit
+            .files
+            .iter()
+            .any(|file| file.name().ends_with(".md") && file.as_str().contains("changes/"));
+        has_fragment || by_ref.any(|reference| commit.id.starts_with(reference.as_str()))
+    };
+    Ok(commits.into_iter().filter(|commit| !mentioned(commit)).collect())
+}

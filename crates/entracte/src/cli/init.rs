@@ -1,0 +1,282 @@
+//! `entracte init`: looks at the tree, writes `entracte.toml`, makes a key, takes production as it stands.
+
+use std::path::{Path, PathBuf};
+
+use entracte_model::record::Base;
+use entracte_model::{RelPath, Version};
+use entracte_package::{keys, scan};
+use entracte_release::clock::now;
+use entracte_release::{Store, Target};
+use serde_json::json;
+
+use super::App;
+use crate::config::keys::KEYS;
+use crate::config::{Config, NAME};
+use crate::exit::{Exit, Failure};
+
+/// Look at the tree, write entracte.toml with what was found, and make production known
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  entracte init
+  entracte init --root /var/www/game --upstream 127.0.0.1:8081
+  entracte init --production-version 1.0     (take production as it stands for 1.0)
+
+A file that is there is never overwritten.")]
+pub struct Args {
+    /// The tree that the web server serves
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Where Entracte keeps its journal, packages and backups
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Where the game answers, behind the gate
+    #[arg(long, value_name = "HOST:PORT")]
+    upstream: Option<String>,
+    /// The short name of the game; without it, the folder's
+    #[arg(long)]
+    project: Option<String>,
+    /// Take production as it stands for this version
+    #[arg(long, value_name = "VERSION")]
+    production_version: Option<Version>,
+    /// Explain every key of the configuration, and write nothing
+    #[arg(long)]
+    explain: bool,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
+    if args.explain {
+        explain(app);
+        return Ok(Exit::Done);
+    }
+    let path = match &app.global.config {
+        Some(path) => path.clone(),
+        None => std::env::current_dir()?.join(NAME),
+    };
+    let mut did = Vec::new();
+    if !path.exists() {
+        let dir = path.parent().unwrap_or(Path::new(".")).to_owned();
+        let found = Found::look(&dir);
+        let project = args.project.clone().unwrap_or_else(|| found.project.clone());
+        let key_path = key_path(&project);
+        let public = key(&key_path, &mut did)?;
+        let text = found.render(args, &project, &public);
+        entracte_host::durable::write(&path, text.as_bytes(), 0o644)?;
+        did.push(format!(
+            "wrote {}: read it, it says what was found and what to complete",
+            path.display()
+        ));
+    }
+    let config = Config::load(Some(&path))
+        .map_err(|error| Failure::usage(entracte_release::fault::chain(&error)))?;
+    let secret = config.secret_key();
+    if !secret.exists() {
+        let public = key(&secret, &mut did)?;
+        did.push(format!("add its public key to `keys` of the target: {public}"));
+    }
+    if let Some(version) = &args.production_version {
+        did.push(baseline(app, &config, version)?);
+    } else if did.is_empty() {
+        did.push(format!("{} is there already; nothing to do", path.display()));
+    }
+    if args.production_version.is_none() {
+        did.push("next: complete the file, then `entracte init --production-version 1.0` and `entracte doctor`".into());
+    }
+    app.print(did.join("\n"), &json!({ "config": path, "did": did }));
+    Ok(Exit::Done)
+}
+
+/// The manual of the configuration.
+fn explain(app: &App) {
+    for key in KEYS {
+        app.print(
+            format!(
+                "{}\n    {} ({}, default {})",
+                app.paint.bold(key.path),
+                key.help,
+                key.takes,
+                key.default
+            ),
+            &json!({ "key": key.path, "takes": key.takes, "default": key.default, "help": key.help }),
+        );
+    }
+}
+
+fn key_path(project: &str) -> PathBuf {
+    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    home.join(".config/entracte").join(format!("{project}.key"))
+}
+
+/// The public key that belongs to the secret key at `path`, which is made where there is none.
+fn key(path: &Path, did: &mut Vec<String>) -> Result<String, Failure> {
+    if path.exists() {
+        return Ok(keys::public(path)?.0);
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let public = keys::generate(path)?.0;
+    did.push(format!("made the signing key {}; keep a copy of it", path.display()));
+    Ok(public)
+}
+
+/// Takes production as it stands: its tree becomes the manifest that the first release builds upon.
+fn baseline(app: &App, config: &Config, version: &Version) -> Result<String, Failure> {
+    let target = app.target(config)?;
+    std::fs::create_dir_all(&target.state)?;
+    let mut store = Store::open(&target.store())?;
+    if let Some(production) = store.production()?
+        && production.release.0 > 0
+    {
+        return Err(Failure::refused(format!(
+            "production is {} by release {}; it is not taken as it stands again",
+            production.base.version, production.release
+        )));
+    }
+    let manifest = scan_production(&target)?;
+    let base = Base { version: version.clone(), manifest: manifest.hash() };
+    store.baseline(&base, &manifest, now())?;
+    Ok(format!(
+        "production is taken as it stands for {version}: {} files at {}",
+        manifest.files(),
+        target.root.display()
+    ))
+}
+
+fn scan_production(target: &Target) -> Result<entracte_model::Manifest, Failure> {
+    if !target.root.is_dir() {
+        return Err(Failure::refused(format!("{} is no folder", target.root.display()))
+            .hint("set `root` of the target to the tree that the web server serves"));
+    }
+    let rules =
+        scan::Rules { ignore_files: false, skip: target.outside(), file_bytes_max: u64::MAX };
+    Ok(scan::tree(&target.root, &rules, Some(&target.scan_cache()), &mut |_| {})?.manifest)
+}
+
+/// What a look at a development tree finds.
+struct Found {
+    project: String,
+    php: bool,
+    node: bool,
+    persist: Vec<RelPath>,
+    volatile: Vec<RelPath>,
+    login: Vec<&'static str>,
+}
+
+impl Found {
+    fn look(dir: &Path) -> Self {
+        let name =
+            dir.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let project: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let there = |names: &[&str]| -> Vec<RelPath> {
+            let present = names.iter().filter(|name| dir.join(name).exists());
+            present.filter_map(|name| name.parse().ok()).collect()
+        };
+        let logins = [("login.php", "POST /login.php"), ("register.php", "/register.php*")];
+        Self {
+            project: if project.trim_matches('-').is_empty() { "game".into() } else { project },
+            php: dir.join("index.php").exists() || dir.join("composer.json").exists(),
+            node: dir.join("package.json").exists(),
+            persist: there(&["config.php", ".env", "uploads", "avatars", "storage"]),
+            volatile: there(&["cache", "tmp"]),
+            login: logins
+                .iter()
+                .filter(|(file, _)| dir.join(file).exists())
+                .map(|(_, rule)| *rule)
+                .collect(),
+        }
+    }
+
+    fn render(&self, args: &Args, project: &str, public: &str) -> String {
+        let list = |paths: &[RelPath]| -> String {
+            paths.iter().map(|path| format!("{:?}", path.as_str())).collect::<Vec<_>>().join(", ")
+        };
+        let path = |given: &Option<PathBuf>, default: String| match given {
+            Some(path) => path.display().to_string(),
+            None => default,
+        };
+        let root = path(&args.root, format!("/var/www/{project}"));
+        let state = path(&args.state, format!("/var/lib/entracte/{project}"));
+        let upstream = args.upstream.clone().unwrap_or_else(|| "127.0.0.1:8081".into());
+        let cookies = if self.php {
+            "\"PHPSESSID\""
+        } else if self.node {
+            "\"connect.sid\""
+        } else {
+            ""
+        };
+        let login =
+            self.login.iter().map(|rule| format!("{rule:?}")).collect::<Vec<_>>().join(", ");
+        let reload = if self.php { "\"systemctl reload php8.2-fpm\"" } else { "" };
+        format!(
+            r#"# What Entracte found here. Every key is explained in docs/configuration.md.
+project = "{project}"
+languages = ["en"]
+
+[source]
+dir = "."            # the development tree, as it is to stand on the server
+scripts = "SQL"      # database scripts of the coming version: 010-add-market.sql, ...
+changes = "changes"  # what `entracte note` writes
+
+[target.production]
+root = "{root}"      # what the web server serves
+state = "{state}"
+persist = [{}]       # belongs to production, not to a version: configuration, uploads
+volatile = [{}]      # caches: each version begins with empty ones
+keys = ["{public}"]  # whose packages production takes
+
+[target.production.gate]
+listen = "127.0.0.1:8080"   # players connect here (put nginx or Caddy with TLS before it)
+upstream = "{upstream}"     # the game
+login = [{login}]           # requests that begin a session: "POST /login.php"
+session_cookies = [{cookies}]
+
+[target.production.hooks]
+reload = [{reload}]
+workers_stop = []           # crons and workers: they write, too
+workers_start = []
+
+# [target.production.database]
+# engine = "mariadb"
+# socket = "/run/mysqld/mysqld.sock"
+# user = "entracte"
+# password_file = "{state}/database.password"
+# database = "{project}"
+
+[[target.production.smoke]]
+http = "GET /"
+# contains = "a text that the page must show"
+"#,
+            list(&self.persist),
+            list(&self.volatile),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_can_be_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["index.php", "config.php", "login.php"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        std::fs::create_dir(dir.path().join("cache")).unwrap();
+        let args = Args {
+            root: None,
+            state: None,
+            upstream: None,
+            project: None,
+            production_version: None,
+            explain: false,
+        };
+        let text = Found::look(dir.path()).render(&args, "taverne", "RWQkey");
+        let config = Config::parse(Path::new("/srv/x/entracte.toml"), &text).unwrap();
+        let target = config.target("production").unwrap();
+        assert_eq!(target.persist[0].as_str(), "config.php");
+        assert_eq!(target.volatile[0].as_str(), "cache");
+        assert_eq!(config.gate("production").unwrap().login, ["POST /login.php"]);
+    }
+}

@@ -1,0 +1,225 @@
+//! The command line: one file a command.
+
+mod abort;
+mod backup;
+mod completions;
+mod demo;
+mod deploy;
+mod doctor;
+mod draft;
+pub mod follow;
+mod gate;
+mod history;
+mod init;
+mod log;
+mod note;
+mod pack;
+mod plan;
+mod quiet;
+mod rehearse;
+mod resume;
+mod rollback;
+mod run;
+mod serve;
+mod status;
+mod up;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use entracte_release::{Store, Target};
+
+use crate::config::{Config, ConfigError};
+use crate::exit::{Exit, Failure, TABLE};
+use crate::report::Paint;
+
+/// Puts a new version of a live browser game into production, and takes it back if it breaks.
+#[derive(Debug, Parser)]
+#[command(name = "entracte", version, propagate_version = true, after_help = TABLE, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// The configuration; without it, the nearest entracte.toml at or above this folder
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "ENTRACTE_CONFIG",
+        help_heading = "Global options"
+    )]
+    config: Option<PathBuf>,
+    /// The target; without it, the only one, or `production`
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
+    target: Option<String>,
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true, help_heading = "Global options")]
+    json: bool,
+    /// Print only what went wrong
+    #[arg(long, short, global = true, help_heading = "Global options")]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Init(init::Args),
+    Note(note::Args),
+    Status(status::Args),
+    Pack(pack::Args),
+    Verify(verify::Args),
+    Rehearse(rehearse::Args),
+    Plan(plan::Args),
+    Deploy(deploy::Args),
+    Log(log::Args),
+    Resume(resume::Args),
+    Abort(abort::Args),
+    Rollback(rollback::Args),
+    History(history::Args),
+    Gate(gate::Args),
+    Backup(backup::Args),
+    Up(up::Args),
+    Serve(serve::Args),
+    Doctor(doctor::Args),
+    Completions(completions::Args),
+    #[command(hide = true)]
+    Run(run::Args),
+    #[command(hide = true)]
+    DemoGame(demo::GameArgs),
+}
+
+/// What a command works with, opened as it is needed.
+pub struct App {
+    /// The options that every command takes.
+    pub global: Global,
+    /// How to print.
+    pub paint: Paint,
+}
+
+impl App {
+    /// The configuration. A wrong one is a usage error.
+    pub fn config(&self) -> Result<Config, Failure> {
+        Config::load(self.global.config.as_deref()).map_err(|error| {
+            let hint = match &error {
+                ConfigError::NotFound { .. } => Some("`entracte init` writes one"),
+                ConfigError::UnknownKey { .. } => Some("docs/configuration.md lists every key"),
+                _ => None,
+            };
+            let failure = Failure::usage(entracte_release::fault::chain(&error));
+            match hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })
+    }
+
+    /// The target that this command is about.
+    pub fn target(&self, config: &Config) -> Result<Target, Failure> {
+        let usage = |error: ConfigError| Failure::usage(entracte_release::fault::chain(&error));
+        let name = config.target_name(self.global.target.as_deref()).map_err(usage)?;
+        config.target(&name).map_err(usage)
+    }
+
+    /// The target with its store, which must be there.
+    pub fn production(&self) -> Result<(Config, Target, Store), Failure> {
+        let config = self.config()?;
+        let target = self.target(&config)?;
+        let store = Store::open_existing(&target.store()).map_err(|error| {
+            Failure::from(error).hint("`entracte init` makes this production known")
+        })?;
+        Ok((config, target, store))
+    }
+
+    /// Prints `text` for people, or `value` for programs.
+    pub fn print(&self, text: impl std::fmt::Display, value: &serde_json::Value) {
+        if self.global.json {
+            println!("{value}");
+        } else if !self.global.quiet {
+            anstream::println!("{text}");
+        }
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let app = App { paint: Paint::detect(), global: cli.global };
+    match run(&app, cli.command) {
+        Ok(exit) => ExitCode::from(exit as u8),
+        Err(failure) => {
+            report(&app, &failure);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn report(app: &App, failure: &Failure) {
+    if app.global.json {
+        let value = serde_json::json!({
+            "error": failure.message, "hint": failure.hint, "exit": failure.exit as u8,
+        });
+        println!("{value}");
+        return;
+    }
+    let paint = app.paint;
+    anstream::eprintln!("{} {}", paint.bad("error:"), failure.message);
+    if let Some(hint) = &failure.hint {
+        anstream::eprintln!("{}  {hint}", paint.dim("hint:"));
+    }
+}
+
+fn run(app: &App, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Demo(args) => demo::run(app, &args),
+        Command::DemoGame(args) => demo::game(&args),
+        Command::Init(args) => init::run(app, &args),
+        Command::Note(args) => note::run(app, &args),
+        Command::Status(args) => status::run(app, &args),
+        Command::Pack(args) => pack::run(app, &args),
+        Command::Verify(args) => verify::run(app, &args),
+        Command::Rehearse(args) => rehearse::run(app, &args),
+        Command::Plan(args) => plan::run(app, &args),
+        Command::Deploy(args) => deploy::run(app, &args),
+        Command::Log(args) => log::run(app, &args),
+        Command::Resume(args) => resume::run(app, &args),
+        Command::Abort(args) => abort::run(app, &args),
+        Command::Rollback(args) => rollback::run(app, &args),
+        Command::History(args) => history::run(app, &args),
+        Command::Gate(args) => gate::run(app, &args),
+        Command::Backup(args) => backup::run(app, &args),
+        Command::Up(args) => up::run(app, &args),
+        Command::Serve(args) => serve::run(app, &args),
+        Command::Doctor(args) => doctor::run(app, &args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Run(args) => run::run(app, &args),
+    }
+}
+
+/// The whole command line, for completions, the manual page and tests.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in super::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains("entracte "), "{} shows no example", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `entracte plan`: what a deployment will do, and how long the game will be closed.
+
+use std::path::{Path, PathBuf};
+
+use entracte_model::Version;
+use entracte_model::plan::Plan;
+use entracte_package::archive::{self, Archive};
+use entracte_release::{Store, Target, planner, rehearse};
+
+use super::App;
+use crate::config::Config;
+use crate::exit::{Exit, Failure};
+
+/// Show what a deployment will do, step by step, and predict the closed time
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  entracte plan
+  entracte plan 1.1
+  entracte plan dist/taverne-1.1.0.tar.zst --json")]
+pub struct Args {
+    /// A version or a package; without it, the newest package
+    package: Option<String>,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
+    let (config, target, store) = app.production()?;
+    let path = find(&config, args.package.as_deref())?;
+    let archive = open(&path, &target)?;
+    let plan = planner::deploy(&target, &store, archive.record(), &path)?;
+    let mut text = render(app, &plan);
+    if let Some(rehearsal) = rehearse::last(&store, &archive.record().version.to_string())? {
+        text.push_str(&format!(
+            "\nRehearsed on backup {} at {}: scripts {} ms, way back {} ms.",
+            rehearsal.snapshot,
+            crate::report::local(rehearsal.at),
+            rehearsal.migrate_ms,
+            rehearsal.way_back_ms
+        ));
+    }
+    app.print(text, &serde_json::to_value(&plan)?);
+    Ok(Exit::Done)
+}
+
+/// The plan for people.
+pub fn render(app: &App, plan: &Plan) -> String {
+    let paint = app.paint;
+    let from = plan.from.as_ref().map_or("nothing".to_owned(), |base| base.version.to_string());
+    let mut lines = vec![format!(
+        "{} {} → {} on {}",
+        plan.project,
+        from,
+        paint.bold(&plan.to.version),
+        plan.environment
+    )];
+    for planned in &plan.steps {
+        let door =
+            if planned.step.in_window() { paint.warn("closed") } else { paint.warn("      ") };
+        lines.push(format!(
+            "  {door} {:12} {:24} {}",
+            planned.step.name(),
+            planned.expected.to_string(),
+            paint.dim(planner::what(planned.step, plan))
+        ));
+    }
+    lines.push(format!("Predicted closed time: {}", paint.bold(plan.closed)));
+    lines.push(
+        "If anything fails up to the reopening, files and data come back as they were.".into(),
+    );
+    lines.join("\n")
+}
+
+/// The package that is meant: a path, a version in `dist`, or the newest one there.
+pub fn find(config: &Config, wanted: Option<&str>) -> Result<PathBuf, Failure> {
+    let dist = config.at(&config.file.source.dist);
+    if let Some(wanted) = wanted {
+        let path = Path::new(wanted);
+        if path.is_file() {
+            return Ok(path.to_owned());
+        }
+        let version: Version =
+            wanted.parse().map_err(|error: entracte_model::version::BadVersion| {
+                Failure::usage(format!("{wanted} is neither a package nor a version: {error}"))
+            })?;
+        let path = dist.join(format!("{}-{version}.tar.zst", config.file.project));
+        if path.is_file() {
+            return Ok(path);
+        }
+        return Err(Failure::refused(format!(
+            "there is no package of {version} in {}",
+            dist.display()
+        ))
+        .hint(format!("`entracte pack {version}` makes it")));
+    }
+    newest(&dist, &config.file.project)?.ok_or_else(|| {
+        Failure::refused(format!("there is no package in {}", dist.display()))
+            .hint("`entracte pack` makes one")
+    })
+}
+
+fn newest(dist: &Path, project: &str) -> Result<Option<PathBuf>, Failure> {
+    let Ok(entries) = std::fs::read_dir(dist) else { return Ok(None) };
+    let mut packages: Vec<(Version, PathBuf)> = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let version = name
+            .strip_prefix(&format!("{project}-"))
+            .and_then(|rest| rest.strip_suffix(".tar.zst"));
+        if let Some(version) = version.and_then(|version| version.parse().ok()) {
+            packages.push((version, path));
+        }
+    }
+    Ok(packages.into_iter().max().map(|(_, path)| path))
+}
+
+/// Opens a package whose signature must be good.
+pub fn open(path: &Path, target: &Target) -> Result<Archive, Failure> {
+    archive::open(path, &target.trusted_keys).map_err(|error| {
+        Failure { exit: Exit::Refused, ..Failure::from(error) }
+            .hint("packages are trusted by `keys` of the target in entracte.toml")
+    })
+}
+
+/// Plans the installation of a package that lies on the target.
+pub fn deployment(target: &Target, store: &Store, archive: &Archive) -> Result<Plan, Failure> {
+    Ok(planner::deploy(target, store, archive.record(), archive.path())?)
+}

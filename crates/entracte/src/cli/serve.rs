@@ -1,0 +1,17 @@
+//! `entracte serve`: the daily duties without the gate.
+
+use super::App;
+use crate::daemon;
+use crate::exit::{Exit, Failure};
+
+/// Take up interrupted releases, start planned ones, back up daily, send what waits
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  entracte serve")]
+pub struct Args {}
+
+pub fn run(app: &App, _: &Args) -> Result<Exit, Failure> {
+    let config = app.config()?;
+    let target = app.target(&config)?;
+    daemon::serve(app, &config, &target)
+}

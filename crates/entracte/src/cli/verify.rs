@@ -1,0 +1,113 @@
+//! `entracte verify`: a package against its signature, or production against its manifest.
+
+use std::path::PathBuf;
+
+use entracte_model::manifest::Change;
+use entracte_package::archive::{self, Archive};
+use entracte_package::verify;
+use serde_json::json;
+
+use super::App;
+use crate::exit::{Exit, Failure};
+
+/// Verify production file by file against what was released, or a package against its signature
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  entracte verify                              (production, file by file)
+  entracte verify --heal                       (and repair it from the packages it was given)
+  entracte verify dist/taverne-1.1.0.tar.zst   (a package, byte by byte)")]
+pub struct Args {
+    /// A package; without it, production is verified
+    package: Option<PathBuf>,
+    /// Repair production from the packages that it was given
+    #[arg(long, conflicts_with = "package")]
+    heal: bool,
+}
+
+pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
+    match &args.package {
+        Some(package) => verify_package(app, package),
+        None => verify_production(app, args.heal),
+    }
+}
+
+fn verify_package(app: &App, path: &std::path::Path) -> Result<Exit, Failure> {
+    let config = app.config()?;
+    let target = app.target(&config)?;
+    let refused = |error: entracte_package::PackageError| Failure {
+        exit: Exit::Refused,
+        ..Failure::from(error)
+    };
+    let archive = archive::open(path, &target.trusted_keys).map_err(refused)?;
+    archive.verify_all(&mut |_| {}).map_err(refused)?;
+    let record = archive.record();
+    app.print(
+        format!(
+            "{} {} {} for {}, sequence {}, {} files, signed by a trusted key",
+            app.paint.good("Good:"),
+            record.project,
+            record.version,
+            record.environment,
+            record.sequence,
+            record.files
+        ),
+        &json!({ "good": true, "record": record }),
+    );
+    Ok(Exit::Done)
+}
+
+fn verify_production(app: &App, heal: bool) -> Result<Exit, Failure> {
+    let (_, target, store) = app.production()?;
+    let production =
+        store.production()?.ok_or_else(|| Failure::refused("production is not known yet"))?;
+    let expected = store.manifest(&production.base.manifest)?;
+    let outside = target.outside();
+    let mut changes = verify::tree(&target.root, &expected, &outside, Some(&target.scan_cache()))?;
+    if heal && !changes.is_empty() {
+        let archives = packages(&target)?;
+        let archives: Vec<&Archive> = archives.iter().collect();
+        let healed = verify::heal(&target.root, &expected, &archives, &outside)?;
+        for path in &healed.repaired {
+            app.print(
+                format!("  {} {path}", app.paint.good("repaired")),
+                &json!({ "repaired": path }),
+            );
+        }
+        changes = healed.left;
+    }
+    for (path, change) in &changes {
+        let sign = match change {
+            Change::Created => app.paint.good("+"),
+            Change::Modified => app.paint.warn("~"),
+            Change::Deleted => app.paint.bad("-"),
+        };
+        if !app.global.json {
+            app.print(format!("  {sign} {path}"), &json!(null));
+        }
+    }
+    let version = &production.base.version;
+    if changes.is_empty() {
+        let text = format!(
+            "{} {version}, {} files",
+            app.paint.good("Production is exactly"),
+            expected.files()
+        );
+        app.print(text, &json!({ "version": version, "changes": changes }));
+        return Ok(Exit::Done);
+    }
+    let text = format!("{} paths are not as {version} has them", changes.len());
+    app.print(app.paint.bad(text), &json!({ "version": version, "changes": changes }));
+    Ok(Exit::Refused)
+}
+
+/// Every package that production was given and whose signature is still good.
+fn packages(target: &entracte_release::Target) -> Result<Vec<Archive>, Failure> {
+    let Ok(entries) = std::fs::read_dir(target.packages()) else { return Ok(vec![]) };
+    let mut archives = Vec::new();
+    for entry in entries {
+        if let Ok(archive) = archive::open(&entry?.path(), &target.trusted_keys) {
+            archives.push(archive);
+        }
+    }
+    Ok(archives)
+}

@@ -1,0 +1,121 @@
+//! Exit codes, and the one kind of error that a command ends with.
+
+use std::error::Error;
+use std::fmt;
+
+use entracte_model::journal::{Fault, FaultKind, Outcome, Question};
+use entracte_release::fault::chain;
+
+/// How a command ends. The numbers are part of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It did what was asked.
+    Done = 0,
+    /// Something broke.
+    Broken = 1,
+    /// The command line or the configuration is wrong.
+    Usage = 2,
+    /// Something is not as it must be; nothing was changed.
+    Refused = 3,
+    /// The release was taken back: production is the old version.
+    TakenBack = 4,
+    /// A person must decide; the gate stays as it is.
+    Asks = 5,
+    /// The release is live, and the watch says that it is unwell.
+    Unwell = 6,
+    /// Another release is at work.
+    Busy = 7,
+}
+
+/// The list of exit codes for `entracte --help` and the manual.
+pub const TABLE: &str = "\
+Exit codes:
+  0  done
+  1  something broke
+  2  the command line or the configuration is wrong
+  3  refused: something is not as it must be, nothing was changed
+  4  the release was taken back: production is the old version, to the byte
+  5  a person must decide (entracte log says what); the gate stays as it is
+  6  the release is live and the watch finds it unwell (entracte rollback)
+  7  another release is at work";
+
+/// An error at the edge: what to print, and how to end.
+#[derive(Debug)]
+pub struct Failure {
+    /// How the command ends.
+    pub exit: Exit,
+    /// What was expected and found, with its causes.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// Something broke.
+    pub fn broken(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Broken, message: message.into(), hint: None }
+    }
+
+    /// Something is not as it must be; nothing was changed.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Refused, message: message.into(), hint: None }
+    }
+
+    /// The command line is wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, message: message.into(), hint: None }
+    }
+
+    /// The same with what to do next.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Any typed error of the crates below; a more telling exit code is given where there is one.
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::broken(chain(&error))
+    }
+}
+
+/// How a release's fault ends the command that ran it outside of a release.
+pub fn of_fault(fault: &Fault) -> Failure {
+    let exit = match fault.kind {
+        FaultKind::Refused => Exit::Refused,
+        FaultKind::Broken | FaultKind::Stopped | FaultKind::Unwell => Exit::Broken,
+    };
+    Failure { exit, message: fault.message.clone(), hint: fault.hint.clone() }
+}
+
+/// How the end of a release ends the command that followed it.
+pub fn of_outcome(outcome: &Outcome) -> Exit {
+    match outcome {
+        Outcome::Released { .. } => Exit::Done,
+        Outcome::Unwell { .. } => Exit::Unwell,
+        Outcome::TakenBack { fault } if fault.kind == FaultKind::Refused => Exit::Refused,
+        Outcome::TakenBack { .. } => Exit::TakenBack,
+    }
+}
+
+/// What a person is asked, with what can be answered.
+pub fn question(question: &Question) -> Failure {
+    let (message, hint) = match question {
+        Question::Unclear { seen, .. } => (
+            format!("nobody can tell whether the interrupted step had its effect: {seen}"),
+            "look at it, then `entracte resume` to go on or `entracte abort` to take it back",
+        ),
+        Question::UndoFailed { fault, .. } => (
+            format!("a step could not be undone: {}", fault.message),
+            "mend the cause, then `entracte resume` tries again; the game stays closed meanwhile",
+        ),
+    };
+    Failure { exit: Exit::Asks, message, hint: Some(hint.into()) }
+}

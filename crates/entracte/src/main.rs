@@ -1,0 +1,12 @@
+//! `entracte`: puts a new version of a live browser game into production, and takes it back if it breaks.
+
+mod cli;
+mod config;
+mod daemon;
+mod demo;
+mod exit;
+mod report;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,523 @@
+//! The gate's one lock: state, requests in flight, sessions, counts. Nothing under it waits.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use entracte_model::UnixMs;
+use entracte_model::gate::{self, Action, Facts, Goal, PageKind, Phase, RampInput, Refused, State};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::access_log::AccessLog;
+use crate::bins::{Bin, Bins, Ended, HourOfWeek, Rolled};
+use crate::config::{GateConfig, Parsed};
+use crate::control::Status;
+use crate::error::GateError;
+use crate::in_flight::InFlight;
+use crate::park::{BodyRoom, Park, Room};
+use crate::pass_tokens::PassTokens;
+use crate::pool::Pool;
+use crate::sessions::Sessions;
+use crate::state_file::{Loaded, StateFile};
+use crate::tokens::{Keys, Place, SessionKey};
+use crate::waiting_room::Reopening;
+use crate::who::Who;
+
+/// The wall clock.
+pub(crate) fn now() -> UnixMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Everything that the tasks of a gate share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) config: GateConfig,
+    pub(crate) parsed: Parsed,
+    pub(crate) keys: Keys,
+    pub(crate) pool: Pool,
+    pub(crate) log: Option<AccessLog>,
+    pub(crate) pass_tokens: PassTokens,
+    pub(crate) listen: OnceLock<SocketAddr>,
+    /// Requests that wait for a game that refuses connections.
+    pub(crate) connect_waiting: Semaphore,
+    /// The phase, for those who wait on it. Set after the state under the lock.
+    pub(crate) phase: watch::Sender<Phase>,
+    /// True when the gate itself is to end.
+    pub(crate) stop: watch::Sender<bool>,
+    state_file: StateFile,
+    /// One goal at a time is written and put in force.
+    writer: tokio::sync::Mutex<()>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    due: Option<(Instant, Phase)>,
+    alarm: Option<String>,
+    in_flight: u64,
+    tunnels: u64,
+    testers_in_flight: u64,
+    park: Park<oneshot::Sender<InFlight>>,
+    releasing: bool,
+    sessions: Sessions,
+    bins: Bins,
+    reopening: Option<Reopening>,
+}
+
+pub(crate) fn elapsed_ms(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a request meets.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// One of the gate's own paths.
+    Own,
+    /// A health check, answered here.
+    Healthy,
+    /// On to the game; players may get a ticket with the answer.
+    Pass { guard: InFlight, ticket: bool },
+    /// Wait for the guard.
+    Park(Parked),
+    /// A page. In the waiting room with the client's place.
+    Page(PageKind, Option<Place>),
+}
+
+/// A place among the parked. Dropping it frees the place.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    core: Arc<Core>,
+    place: u64,
+    pub(crate) released: oneshot::Receiver<InFlight>,
+}
+
+impl Drop for Parked {
+    fn drop(&mut self) {
+        let sender = self.core.inner().park.leave(self.place);
+        drop(sender);
+    }
+}
+
+/// What a page or the status endpoint shows of the state.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) state: State,
+    pub(crate) now: UnixMs,
+    /// In the waiting room: how many are before the client, and how long that takes, in seconds.
+    pub(crate) ahead: Option<(u64, u64)>,
+    /// The client would be let in now.
+    pub(crate) enter: bool,
+}
+
+/// What happened to a goal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetError {
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    #[error(transparent)]
+    Gate(#[from] GateError),
+}
+
+/// What the gate starts with.
+pub(crate) struct Start {
+    pub(crate) loaded: Loaded,
+    pub(crate) keys: Keys,
+    pub(crate) log: Option<AccessLog>,
+    pub(crate) sessions: Sessions,
+    pub(crate) bins: VecDeque<Bin>,
+    pub(crate) hours: VecDeque<HourOfWeek>,
+}
+
+impl Core {
+    pub(crate) fn new(config: GateConfig, parsed: Parsed, start: Start) -> Arc<Self> {
+        let limits = &config.limits;
+        let room = Room {
+            all: limits.parked_max.min(files_limit() / 4),
+            per_address: limits.parked_per_address_max,
+            bodies_bytes: limits.parked_bodies_bytes_max,
+            unread: limits.parked_unread_max,
+        };
+        let bins =
+            Bins::new(now(), start.bins, limits.bins_memory_max, start.hours, limits.hours_kept);
+        let Loaded { state, alarm } = start.loaded;
+        let inner = Inner {
+            due: due_instant(&state),
+            reopening: (state.phase == Phase::Reopening)
+                .then(|| Reopening::new(state.goal.generation, bins.peak_new_per_s())),
+            alarm,
+            in_flight: 0,
+            tunnels: 0,
+            testers_in_flight: 0,
+            park: Park::new(room),
+            releasing: false,
+            sessions: start.sessions,
+            bins,
+            state,
+        };
+        Arc::new(Self {
+            parsed,
+            keys: start.keys,
+            pool: Pool::new(&config),
+            log: start.log,
+            pass_tokens: PassTokens::new(limits.pass_tokens_max),
+            listen: OnceLock::new(),
+            connect_waiting: Semaphore::new(limits.connect_waiting_max),
+            phase: watch::Sender::new(inner.state.phase),
+            stop: watch::Sender::new(false),
+            state_file: StateFile::new(&config.state_dir),
+            writer: tokio::sync::Mutex::new(()),
+            inner: Mutex::new(inner),
+            config,
+        })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // A panic under the lock leaves counts off by one at worst; a gate that stops answering
+        // because of it would be worse.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Decides what a request meets, and counts it as in flight in the same breath.
+    pub(crate) fn enter(self: &Arc<Self>, who: &Who) -> Entry {
+        let mut inner = self.inner();
+        let facts = Facts {
+            method: &who.method,
+            path: &who.path,
+            has_ticket: who.ticket.is_some(),
+            has_session_cookie: who.cookies.iter().any(|key| inner.sessions.knows(key)),
+            is_tester: who.is_tester,
+            is_upgrade: who.is_upgrade,
+            is_health: who.is_health,
+        };
+        let is_in = facts.is_in();
+        match gate::decide(&inner.state, &self.parsed.login, &facts) {
+            Action::Own => Entry::Own,
+            Action::Healthy => Entry::Healthy,
+            Action::PassTester => {
+                inner.testers_in_flight += 1;
+                Entry::Pass { guard: InFlight::new(self, who, false), ticket: false }
+            }
+            Action::Pass { ticket } => {
+                inner.arrive(who, is_in, ticket);
+                inner.in_flight += 1;
+                Entry::Pass { guard: InFlight::new(self, who, is_in), ticket }
+            }
+            Action::Park => {
+                inner.bins.arrived(who.session, false);
+                let (sender, released) = oneshot::channel();
+                match inner.park.join(who.address, self.body_room(who), sender) {
+                    Some(place) => {
+                        inner.bins.bin().parked += 1;
+                        Entry::Park(Parked { core: Arc::clone(self), place, released })
+                    }
+                    None => {
+                        inner.bins.bin().overflow += 1;
+                        inner.bins.bin().gate_answers += 1;
+                        Entry::Page(PageKind::Closed, None)
+                    }
+                }
+            }
+            Action::Pace => {
+                let arrived = inner
+                    .reopening
+                    .as_mut()
+                    .map_or(Ok(()), |reopening| reopening.arrive(who.place, who.wants_html));
+                match arrived {
+                    Ok(()) => {
+                        inner.arrive(who, is_in, true);
+                        inner.in_flight += 1;
+                        Entry::Pass { guard: InFlight::new(self, who, is_in), ticket: true }
+                    }
+                    Err(place) => {
+                        inner.bins.arrived(who.session, false);
+                        inner.bins.bin().gate_answers += 1;
+                        Entry::Page(PageKind::WaitingRoom, place)
+                    }
+                }
+            }
+            Action::Page(kind) => {
+                inner.bins.arrived(who.session, false);
+                inner.bins.bin().gate_answers += 1;
+                Entry::Page(kind, None)
+            }
+        }
+    }
+
+    fn body_room(&self, who: &Who) -> BodyRoom {
+        match who.body_bytes {
+            Some(bytes) if bytes <= self.config.limits.parked_body_bytes_max => {
+                BodyRoom::Kept(bytes)
+            }
+            Some(_) | None => BodyRoom::Unread,
+        }
+    }
+
+    /// The game set a session cookie for a player who is in, or who just logged in.
+    pub(crate) fn learn(&self, key: SessionKey) {
+        self.inner().sessions.learn(key, now());
+    }
+
+    pub(crate) fn count(&self, add: impl FnOnce(&mut Bin)) {
+        add(self.inner().bins.bin());
+    }
+
+    /// How a request in flight ended, as far as its counting goes.
+    pub(crate) fn ended(&self, session: SessionKey, is_login: bool, how: Ended) {
+        let mut inner = self.inner();
+        inner.bins.ended(session, is_login, how);
+        if let Some(reopening) = &mut inner.reopening {
+            let failed = match how {
+                Ended::Answered { status, .. } => status >= 500,
+                Ended::Unreachable => true,
+                Ended::Abandoned => false,
+            };
+            reopening.requests += 1;
+            reopening.errors += u64::from(failed);
+        }
+    }
+
+    pub(crate) fn leave(&self, is_tester: bool, was_tunnel: bool) {
+        let mut inner = self.inner();
+        if is_tester {
+            inner.testers_in_flight -= 1;
+        } else {
+            inner.in_flight -= 1;
+            inner.tunnels -= u64::from(was_tunnel);
+        }
+    }
+
+    pub(crate) fn became_tunnel(&self) {
+        self.inner().tunnels += 1;
+    }
+
+    /// What a client is shown.
+    pub(crate) fn view(&self, who: &Who, place: Option<Place>) -> View {
+        let mut inner = self.inner();
+        let phase = inner.state.phase;
+        let is_in = who.ticket.is_some() || who.cookies.iter().any(|key| inner.sessions.knows(key));
+        let mut ahead = None;
+        let mut enter = match phase {
+            Phase::Open | Phase::Announced => true,
+            Phase::Draining | Phase::Reopening => is_in,
+            Phase::Holding | Phase::Closed => false,
+        } || who.is_tester;
+        if let (Some(reopening), false) = (&mut inner.reopening, enter) {
+            reopening.serve();
+            let place = place.or(who.place).filter(|place| place.epoch == reopening.epoch);
+            if let Some(place) = place {
+                enter = place.number < reopening.served;
+                let before = place.number.saturating_sub(reopening.served);
+                ahead = (!enter).then(|| (before, reopening.ramp.wait_s(before + 1)));
+            } else {
+                enter = reopening.waiting() == 0;
+            }
+        }
+        View { state: inner.state.clone(), now: now(), ahead, enter }
+    }
+
+    pub(crate) fn status(&self, upstream_ok: bool) -> Status {
+        let limits = &self.config.limits;
+        let now = now();
+        let inner = self.inner();
+        let state = &inner.state;
+        let promise = state.goal.reopens_p90.or(state.goal.reopens_p50);
+        let overdue_ms = promise.filter(|_| state.phase.is_fenced()).map_or(0, |at| now.since(at));
+        let late = (overdue_ms > 0).then(|| {
+            "the promised time of reopening has passed; say a new one, or open the gate".to_owned()
+        });
+        let reopening = inner.reopening.as_ref();
+        Status {
+            phase: state.phase,
+            generation: state.goal.generation,
+            goal: state.goal.clone(),
+            since: state.since,
+            server_time: now,
+            in_flight: inner.in_flight,
+            tunnels: inner.tunnels,
+            testers_in_flight: inner.testers_in_flight,
+            sessions_in: inner.sessions.within(limits.sessions_in_ms, now),
+            players_left: inner.sessions.within(limits.player_left_ms, now).max(inner.in_flight),
+            parked: u64::try_from(inner.park.len()).unwrap_or(u64::MAX),
+            waiting: reopening.map_or(0, Reopening::waiting),
+            admitted: reopening.map_or(0, |reopening| reopening.served),
+            admission_per_s: reopening.map_or(0.0, |reopening| reopening.ramp.rate_per_s()),
+            requests_per_s: inner.bins.requests_per_s(),
+            upstream_ok,
+            overdue_ms,
+            alarm: inner.alarm.clone().or(late),
+            pid: std::process::id(),
+            listen: self.listen.get().copied().unwrap_or(self.config.listen),
+        }
+    }
+
+    pub(crate) fn bins_between(&self, from: UnixMs, to: UnixMs) -> Vec<Bin> {
+        self.inner().bins.between(from, to)
+    }
+
+    pub(crate) fn hours(&self) -> Vec<HourOfWeek> {
+        self.inner().bins.hours()
+    }
+
+    pub(crate) fn alarm(&self, text: Option<String>) {
+        self.inner().alarm = text;
+    }
+
+    /// Puts a goal in force: accepted, written, synced, and only then acted upon.
+    pub(crate) async fn set(self: &Arc<Self>, goal: &Goal) -> Result<(), SetError> {
+        let _one_at_a_time = self.writer.lock().await;
+        let held = self.inner().state.clone();
+        let next = gate::accept(&held, goal, now())?;
+        if next != held {
+            self.write(&next).await?;
+            self.act(next);
+        }
+        Ok(())
+    }
+
+    async fn write(self: &Arc<Self>, state: &State) -> Result<(), GateError> {
+        let (core, state) = (Arc::clone(self), state.clone());
+        let written = tokio::task::spawn_blocking(move || core.state_file.save(&state)).await;
+        written.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    }
+
+    /// Moves on where time says so. `from` is the phase that was seen when the time was computed.
+    pub(crate) async fn move_on(self: &Arc<Self>, from: Phase, to: Phase) -> Result<(), GateError> {
+        let _one_at_a_time = self.writer.lock().await;
+        let held = self.inner().state.clone();
+        if held.phase == from {
+            let next = held.moved_to(to, now());
+            self.write(&next).await?;
+            self.act(next);
+        }
+        Ok(())
+    }
+
+    fn act(self: &Arc<Self>, next: State) {
+        let phase = next.phase;
+        let mut turned_away = Vec::new();
+        let release = {
+            let mut inner = self.inner();
+            inner.due = due_instant(&next);
+            let reopening_goes_on = inner.reopening.is_some() && phase == Phase::Reopening;
+            if !reopening_goes_on {
+                let peak = inner.bins.peak_new_per_s();
+                inner.reopening =
+                    (phase == Phase::Reopening).then(|| Reopening::new(next.goal.generation, peak));
+            }
+            inner.state = next;
+            if phase == Phase::Closed {
+                turned_away.extend(std::iter::from_fn(|| inner.park.first()));
+            }
+            let release = !phase.is_fenced() && inner.park.len() > 0 && !inner.releasing;
+            inner.releasing |= release;
+            release
+        };
+        // A sender dropped without a word sends its request to the page.
+        drop(turned_away);
+        if phase.is_fenced() {
+            self.pool.clear();
+        }
+        self.phase.send_replace(phase);
+        if release {
+            tokio::spawn(Arc::clone(self).release());
+        }
+    }
+
+    /// Lets the parked go, one after another, as long as the gate stays open for them.
+    async fn release(self: Arc<Self>) {
+        let pause = Duration::from_secs(1) / self.config.limits.release_per_s.max(1);
+        let mut turn = tokio::time::interval(pause);
+        turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            turn.tick().await;
+            let (sender, guard) = {
+                let mut inner = self.inner();
+                let next = if inner.state.phase.is_fenced() { None } else { inner.park.first() };
+                let Some(sender) = next else {
+                    inner.releasing = false;
+                    return;
+                };
+                inner.in_flight += 1;
+                (sender, InFlight::released(&self))
+            };
+            // A client that left in this moment drops the guard, which takes it out of flight.
+            drop(sender.send(guard));
+        }
+    }
+
+    /// When time moves the gate on, from which phase, and to which.
+    pub(crate) fn due(&self) -> Option<(Instant, Phase, Phase)> {
+        let inner = self.inner();
+        inner.due.map(|(at, to)| (at, inner.state.phase, to))
+    }
+
+    /// Ends the bin where its time is over.
+    pub(crate) fn roll_bins(&self) -> Option<Rolled> {
+        let mut inner = self.inner();
+        let (in_flight, version) = (inner.in_flight, inner.state.goal.version.clone());
+        inner.bins.roll(now(), in_flight, version.as_ref())
+    }
+
+    pub(crate) fn sessions_written(&self, always: bool) -> Option<Vec<u8>> {
+        let mut inner = self.inner();
+        if always {
+            inner.sessions.forget_old(now());
+        }
+        inner.sessions.take_written(always)
+    }
+
+    /// Lets newcomers in and judges the ramp's step. True where the ramp is done.
+    pub(crate) fn step_ramp(&self) -> bool {
+        let mut inner = self.inner();
+        let Some(reopening) = &mut inner.reopening else { return false };
+        reopening.serve();
+        let elapsed = elapsed_ms(reopening.began);
+        if elapsed < reopening.ramp.step_ends_ms() {
+            return false;
+        }
+        let waiting = reopening.waiting();
+        let requests = std::mem::take(&mut reopening.requests);
+        let errors = std::mem::take(&mut reopening.errors);
+        reopening.ramp.step(elapsed, RampInput { requests, errors, waiting })
+    }
+}
+
+impl Inner {
+    /// Counts a request that goes to the game, and notes its session.
+    fn arrive(&mut self, who: &Who, was_in: bool, may_learn: bool) {
+        let at = now();
+        let mut is_new = false;
+        match (who.cookies.first(), &who.ticket) {
+            (Some(cookie), ticket) => {
+                if may_learn || was_in {
+                    is_new = self.sessions.learn(*cookie, at) && !was_in;
+                }
+                // The session cookie counts from now on; both would be one player counted twice.
+                if let Some(ticket) = ticket {
+                    self.sessions.forget(&ticket.id);
+                }
+            }
+            (None, Some(ticket)) => is_new = self.sessions.learn(ticket.id, at),
+            (None, None) => {}
+        }
+        self.bins.arrived(who.session, is_new);
+    }
+}
+
+fn due_instant(state: &State) -> Option<(Instant, Phase)> {
+    gate::due(state, now())
+        .map(|(in_ms, phase)| (Instant::now() + Duration::from_millis(in_ms), phase))
+}
+
+/// How many files this process may have open.
+fn files_limit() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}

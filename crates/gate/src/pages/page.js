@@ -1,0 +1,47 @@
+(function () {
+  "use strict";
+  var d = JSON.parse(document.body.getAttribute("data-entracte"));
+  var big = document.getElementById("big"), note = document.getElementById("note");
+  var bar = document.getElementById("bar"), say = document.getElementById("say");
+  var skew = Date.now() - d.now, said = "";
+  function put(el, text) { if (el && el.textContent !== text) el.textContent = text; }
+  function two(n) { return (n < 10 ? "0" : "") + n; }
+  function clock(ms) {
+    var s = Math.max(0, Math.ceil(ms / 1000)), h = Math.floor(s / 3600), m = Math.floor(s / 60) % 60;
+    return (h ? h + ":" + two(m) : m) + ":" + two(s % 60);
+  }
+  function show() {
+    if (!d.until || !big) return;
+    var left = d.until + skew - Date.now();
+    if (left > 0) put(big, clock(left));
+    else { put(big, "…"); if (d.late) put(note, d.late); }
+  }
+  function tell(text) { if (text && text !== said) { said = text; put(say, text); } }
+  function again(ms) { setTimeout(ask, ms * (0.8 + Math.random() * 0.4)); }
+  function ask() {
+    fetch("/_entracte/v1/status", { cache: "no-store", credentials: "same-origin" }).then(function (r) {
+      if (!r.ok) throw 0;
+      return r.json();
+    }).then(function (s) {
+      if (s.enter && (!d.fault || s.ready !== false)) {
+        tell(d.open);
+        return setTimeout(function () { location.replace(location.href); }, Math.random() * 2000);
+      }
+      if (s.phase !== d.phase && !d.fault) return location.replace(location.href);
+      skew = Date.now() - s.server_time;
+      var p = s.reopens && s.reopens.p50;
+      if (d.phase === "closed" && p && p > s.server_time && p !== d.until) d.until = p;
+      if (s.ahead && d.phase === "reopening") {
+        d.until = s.server_time + s.ahead.wait_s * 1000;
+        put(note, s.ahead.text);
+      }
+      if (bar && s.progress !== null && s.progress !== undefined) bar.value = s.progress;
+      tell(s.text);
+      show();
+      again(s.poll_after_ms || 10000);
+    }).catch(function () { again(15000); });
+  }
+  setInterval(show, 1000);
+  show();
+  again(d.poll);
+})();

@@ -1,0 +1,212 @@
+//! Who asks: what a request's head says about its client, read once.
+
+use std::net::IpAddr;
+
+use entracte_model::UnixMs;
+use hyper::HeaderMap;
+use hyper::body::Body;
+use hyper::header::{self, HeaderName};
+use hyper::http::request::Parts;
+
+use crate::config::Network;
+use crate::core::Core;
+use crate::tokens::{Place, SessionKey, Ticket};
+
+/// The ticket of a player who is in.
+pub(crate) const TICKET_COOKIE: &str = "entracte_ticket";
+/// A place in the waiting room.
+pub(crate) const PLACE_COOKIE: &str = "entracte_place";
+/// A tester's pass on plain HTTP. Browsers refuse the `__Host-` form there.
+pub(crate) const PASS_COOKIE: &str = "entracte_pass";
+/// A tester's pass on HTTPS.
+pub(crate) const PASS_COOKIE_HOST: &str = "__Host-entracte_pass";
+/// A tester's pass for machines.
+pub(crate) const PASS_HEADER: HeaderName = HeaderName::from_static("x-entracte-pass");
+
+/// The client of one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Who {
+    pub(crate) method: String,
+    /// Path without query.
+    pub(crate) path: String,
+    /// The client's address, as far as proxies are believed.
+    pub(crate) address: IpAddr,
+    /// The client spoke HTTPS to a proxy that is believed.
+    pub(crate) secure: bool,
+    /// The host asked for, without its port.
+    pub(crate) host: String,
+    pub(crate) ticket: Option<Ticket>,
+    /// Session cookies, in the order of the configuration.
+    pub(crate) cookies: Vec<SessionKey>,
+    /// What the client is counted by.
+    pub(crate) session: SessionKey,
+    pub(crate) is_tester: bool,
+    pub(crate) is_upgrade: bool,
+    pub(crate) is_health: bool,
+    pub(crate) is_login: bool,
+    pub(crate) place: Option<Place>,
+    pub(crate) wants_html: bool,
+    pub(crate) accept_language: String,
+    /// The length of the request's body, where it is known.
+    pub(crate) body_bytes: Option<usize>,
+}
+
+impl Who {
+    pub(crate) fn of(
+        core: &Core,
+        parts: &Parts,
+        body: &impl Body,
+        peer: IpAddr,
+        now: UnixMs,
+    ) -> Self {
+        let headers = &parts.headers;
+        let trusted = &core.parsed.trusted;
+        let believed = trusted.iter().any(|network| network.contains(peer));
+        let address = if believed { client_behind(headers, trusted, peer) } else { peer };
+        let secure = believed && text(headers, "x-forwarded-proto").eq_ignore_ascii_case("https");
+        let host = host_of(parts);
+        let cookie =
+            |name: &str| cookies(headers).find(|(n, _)| *n == name).map(|(_, value)| value);
+        let ticket = cookie(TICKET_COOKIE).and_then(|token| core.keys.read_ticket(token, now));
+        let names = core.config.session_cookies.iter();
+        let cookies: Vec<SessionKey> = names
+            .filter_map(|name| {
+                cookie(name).filter(|v| !v.is_empty()).map(|v| core.keys.session(name, v))
+            })
+            .collect();
+        let session = match (cookies.first(), &ticket) {
+            (Some(key), _) => *key,
+            (None, Some(ticket)) => ticket.id,
+            (None, None) => core.keys.anonymous(&address.to_string(), text(headers, "user-agent")),
+        };
+        let passes = headers.get(PASS_HEADER).and_then(|value| value.to_str().ok());
+        let passes = passes.into_iter().chain(cookie(PASS_COOKIE_HOST)).chain(cookie(PASS_COOKIE));
+        let is_tester = passes.take(3).any(|token| core.keys.is_pass(token, &host, now));
+        let (method, path) = (parts.method.as_str(), parts.uri.path());
+        Self {
+            is_upgrade: is_websocket(parts),
+            is_health: core.config.health_paths.iter().any(|health| health == path),
+            is_login: core.parsed.login.iter().any(|rule| rule.matches(method, path)),
+            place: cookie(PLACE_COOKIE).and_then(|token| core.keys.read_place(token)),
+            wants_html: wants_html(headers),
+            accept_language: text(headers, "accept-language").chars().take(256).collect(),
+            body_bytes: body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()),
+            method: method.to_owned(),
+            path: path.to_owned(),
+            address,
+            secure,
+            host,
+            ticket,
+            cookies,
+            session,
+            is_tester,
+        }
+    }
+}
+
+/// A header's value as text, empty where it is missing or no text.
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+/// All cookies of a request, as they were sent.
+pub(crate) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let values = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='))
+}
+
+fn host_of(parts: &Parts) -> String {
+    let authority =
+        parts.uri.authority().map_or_else(|| text(&parts.headers, "host"), |a| a.as_str());
+    let bare = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(""),
+        None => authority.split(':').next().unwrap_or(""),
+    };
+    bare.to_ascii_lowercase()
+}
+
+/// Walks the chain of proxies from the nearest to the first that is not believed.
+fn client_behind(headers: &HeaderMap, trusted: &[Network], peer: IpAddr) -> IpAddr {
+    let values = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let chain: Vec<&str> = values.flat_map(|value| value.split(',')).map(str::trim).collect();
+    let mut client = peer;
+    for hop in chain.into_iter().rev() {
+        // An entry that is no address was not written by a proxy that is believed.
+        let Ok(address) = hop.parse::<IpAddr>() else { break };
+        client = address;
+        if !trusted.iter().any(|network| network.contains(address)) {
+            break;
+        }
+    }
+    client
+}
+
+/// A WebSocket handshake (RFC 6455, 4.1). Other upgrades (h2c) are not passed on: they would carry
+/// requests past the gate.
+fn is_websocket(parts: &Parts) -> bool {
+    let connection =
+        parts.headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let mut tokens = connection.flat_map(|value| value.split(','));
+    parts.method == hyper::Method::GET
+        && text(&parts.headers, "upgrade").trim().eq_ignore_ascii_case("websocket")
+        && tokens.any(|token| token.trim().eq_ignore_ascii_case("upgrade"))
+}
+
+/// True for a browser that shows a page. Scripts, images and API clients do not list HTML.
+fn wants_html(headers: &HeaderMap) -> bool {
+    let accept = text(headers, "accept");
+    let listed = accept.split(',').any(|part| {
+        let kind = part.split(';').next().unwrap_or("").trim();
+        kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("application/xhtml+xml")
+    });
+    listed && !text(headers, "x-requested-with").eq_ignore_ascii_case("xmlhttprequest")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn the_client_is_the_first_address_from_the_right_that_is_no_proxy_of_ours() {
+        let trusted: Vec<Network> = vec!["10.0.0.0/8".parse().unwrap()];
+        let client = |chain| {
+            client_behind(
+                &headers(&[("x-forwarded-for", chain)]),
+                &trusted,
+                "10.0.0.1".parse().unwrap(),
+            )
+            .to_string()
+        };
+        assert_eq!(client("6.6.6.6, 1.2.3.4, 10.0.0.2"), "1.2.3.4");
+        assert_eq!(client("10.0.0.9, 10.0.0.2"), "10.0.0.9");
+        assert_eq!(client("1.2.3.4, evil, 10.0.0.2"), "10.0.0.2");
+        assert_eq!(client(""), "10.0.0.1");
+    }
+
+    #[test]
+    fn only_a_browser_that_shows_pages_wants_html() {
+        let wants = |accept| wants_html(&headers(&[("accept", accept)]));
+        assert!(wants("text/html,application/xhtml+xml,*/*;q=0.8"));
+        assert!(wants("application/json, Text/HTML;q=0.9"));
+        assert!(!wants("*/*") && !wants("application/json") && !wants("image/png,*/*"));
+        assert!(!wants_html(&headers(&[
+            ("accept", "text/html"),
+            ("x-requested-with", "XMLHttpRequest")
+        ])));
+    }
+
+    #[test]
+    fn cookies_are_found_among_others() {
+        let headers = headers(&[("cookie", "a=1; PHPSESSID=xyz;b=2=3")]);
+        let all: Vec<_> = cookies(&headers).collect();
+        assert_eq!(all, [("a", "1"), ("PHPSESSID", "xyz"), ("b", "2=3")]);
+    }
+}

@@ -1,0 +1,90 @@
+//! Backup: source and database go into the repository while the game still runs.
+
+use entracte_backup::{Reason, Repository, Tags};
+use entracte_db::Database;
+use entracte_model::journal::Fault;
+use entracte_model::progress::Probe;
+use entracte_model::time::human_bytes;
+use serde_json::{Value, json};
+
+use super::Act;
+use crate::context::Context;
+use crate::fault::{Doing, broken, chain};
+use crate::target::Target;
+
+pub(crate) struct Backup;
+
+impl Act for Backup {
+    fn before(&self, _: &mut Context<'_>) -> Result<Value, Fault> {
+        Ok(Value::Null)
+    }
+
+    fn run(&self, cx: &mut Context<'_>, _: &Value) -> Result<Value, Fault> {
+        let backup = &cx.target.backup;
+        let mut repository = Repository::open_or_init(&backup.repository, &backup.password_file)
+            .doing("opening the backup repository")?;
+        let version = cx.plan.from.as_ref().map(|base| base.version.to_string());
+        let release = Some(cx.plan.id.to_string());
+        let tags = Tags { release, ..tags(cx.target, Reason::Release, version) };
+        let mut snapshots = Vec::new();
+        if cx.plan.from.is_some() {
+            let stop = cx.stop.clone();
+            let target = cx.target;
+            let tree = repository
+                .store_tree(
+                    &target.root,
+                    &target.volatile,
+                    &tags,
+                    &mut |p| cx.progress(p.done, p.total, p.unit, &p.note),
+                    &stop,
+                )
+                .map_err(|error| {
+                    let stopped = cx.safe_point("backing up the source").err();
+                    stopped.unwrap_or_else(|| broken("backing up the source", &error))
+                })?;
+            cx.info(format!("source: snapshot {} ({})", tree.short, human_bytes(tree.bytes)));
+            snapshots.push(tree.id);
+        }
+        cx.safe_point("backing up")?;
+        if let Some(database) = cx.database()? {
+            let dump = dump(&mut repository, database, &tags, &mut |done, total, unit, note| {
+                cx.progress(done, total, unit, note);
+            })?;
+            cx.info(format!("database: snapshot {} ({})", dump.short, human_bytes(dump.bytes)));
+            snapshots.push(dump.id);
+        }
+        Ok(json!({ "snapshots": snapshots }))
+    }
+
+    fn probe(&self, _: &mut Context<'_>, _: &Value) -> Probe {
+        // One backup too many costs almost nothing; one too few could cost everything.
+        Probe::NotDone
+    }
+}
+
+/// What a snapshot is marked with.
+pub(crate) fn tags(target: &Target, reason: Reason, version: Option<String>) -> Tags {
+    let (project, target) = (target.project.clone(), target.environment.clone());
+    Tags { project, target, version, release: None, reason }
+}
+
+/// Streams a consistent dump into the repository; a dump that fails leaves no snapshot.
+pub(crate) fn dump(
+    repository: &mut Repository,
+    mut database: Box<dyn Database>,
+    tags: &Tags,
+    progress: &mut dyn FnMut(u64, u64, &str, &str),
+) -> Result<entracte_backup::Snapshot, Fault> {
+    repository
+        .store_stream(
+            "database.sql",
+            tags,
+            &mut |out| {
+                database
+                    .dump(out, &mut |p| progress(p.done, p.total, p.unit, &p.note))
+                    .map_err(|error| chain(&error))
+            },
+            &mut |_| {},
+        )
+        .doing("backing up the database")
+}

@@ -1,0 +1,121 @@
+//! Close: the gate closes, workers stop, and the database is proven to be quiet.
+
+use std::time::Duration;
+
+use entracte_db::FenceProof;
+use entracte_model::UnixMs;
+use entracte_model::gate::Phase;
+use entracte_model::journal::{Fault, FaultKind};
+use entracte_model::plan::Step;
+use entracte_model::progress::{Probe, StepState};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Act, keep};
+use crate::clock::now;
+use crate::context::Context;
+use crate::fault::Doing;
+use crate::gate_goal;
+
+pub(crate) struct Close;
+
+#[derive(Serialize, Deserialize)]
+struct Receipt {
+    closed_at: UnixMs,
+    fence: Option<FenceProof>,
+}
+
+impl Act for Close {
+    fn before(&self, _: &mut Context<'_>) -> Result<Value, Fault> {
+        Ok(Value::Null)
+    }
+
+    fn run(&self, cx: &mut Context<'_>, _: &Value) -> Result<Value, Fault> {
+        let (p50, p90) = gate_goal::reopening(cx, now());
+        gate_goal::set(cx, Phase::Closed, |goal| {
+            goal.reopens_p50 = Some(p50);
+            goal.reopens_p90 = Some(p90);
+            goal.progress = Some(0);
+        })?;
+        let closed_at = now();
+        let limit_ms = cx.target.pace.fence_ms;
+        let mut in_flight = 0;
+        let empty = cx.wait(limit_ms, "requests in flight end", |cx| {
+            in_flight = cx.gate().status().doing("asking the gate")?.in_flight;
+            Ok(in_flight == 0)
+        })?;
+        if !empty {
+            let message = format!("{in_flight} requests are still at work after {limit_ms} ms");
+            return Err(Fault::new(FaultKind::Broken, message)
+                .hint("raise pace.fence, or look what the game is doing for so long"));
+        }
+        let stop = cx.target.hooks.workers_stop.clone();
+        cx.hooks("workers_stop", &stop)?;
+        let fence = self.fence(cx, limit_ms)?;
+        keep(&Receipt { closed_at, fence })
+    }
+
+    fn probe(&self, _: &mut Context<'_>, _: &Value) -> Probe {
+        // Each part can be had again; the proof must be.
+        Probe::NotDone
+    }
+
+    fn undo(&self, cx: &mut Context<'_>, _: &Value) -> Result<(), Fault> {
+        open_all(cx)?;
+        gate_goal::open_again(cx)
+    }
+}
+
+impl Close {
+    /// Closing the gate is not enough: crons, workers and open sessions write too.
+    fn fence(&self, cx: &mut Context<'_>, limit_ms: u64) -> Result<Option<FenceProof>, Fault> {
+        let Some(mut database) = cx.database()? else { return Ok(None) };
+        let proof = database
+            .fence(Duration::from_millis(limit_ms), &mut |text| cx.info(text))
+            .doing("waiting for the database to be quiet")?;
+        Ok(Some(proof))
+    }
+}
+
+/// Lets the game's own accounts and workers back to the database.
+pub(crate) fn open_all(cx: &mut Context<'_>) -> Result<(), Fault> {
+    unfence(cx)?;
+    let start = cx.target.hooks.workers_start.clone();
+    cx.hooks("workers_start", &start)
+}
+
+/// Lets the game's own accounts back to the database, as often as it is asked to.
+pub(crate) fn unfence(cx: &mut Context<'_>) -> Result<(), Fault> {
+    let proof = proof(cx);
+    if let Some(mut database) = cx.database()? {
+        database.unfence(proof.as_ref()).doing("lifting the fence of the database")?;
+    }
+    Ok(())
+}
+
+/// Fences again before a rollback point comes back, as far as that can be had.
+pub(crate) fn fence_again(cx: &mut Context<'_>) -> Result<(), Fault> {
+    let limit_ms = cx.target.pace.fence_ms;
+    let stop = cx.target.hooks.workers_stop.clone();
+    cx.hooks("workers_stop", &stop)?;
+    Close.fence(cx, limit_ms).map(|_| ())
+}
+
+fn receipt(cx: &Context<'_>) -> Option<Receipt> {
+    let log = cx.store.entries(cx.plan.id, 0).ok()?;
+    let progress = entracte_model::progress::fold(&cx.plan, &log).ok()?;
+    let id = cx.plan.find(|step| matches!(step, Step::Close {}))?;
+    match &progress.steps[id.0] {
+        StepState::Done { receipt, .. } => serde_json::from_value(receipt.clone()).ok(),
+        _ => None,
+    }
+}
+
+fn proof(cx: &Context<'_>) -> Option<FenceProof> {
+    receipt(cx)?.fence
+}
+
+/// When the game was closed, if it is.
+pub(crate) fn closed_at(cx: &Context<'_>) -> Option<UnixMs> {
+    receipt(cx).map(|receipt| receipt.closed_at)
+}

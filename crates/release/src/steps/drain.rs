@@ -1,0 +1,53 @@
+//! Drain: the login closes; players who are in go on, until nobody is left or the deadline.
+
+use entracte_model::gate::Phase;
+use entracte_model::journal::Fault;
+use entracte_model::progress::Probe;
+use serde_json::{Value, json};
+
+use super::Act;
+use crate::clock::now;
+use crate::context::Context;
+use crate::fault::Doing;
+use crate::gate_goal;
+
+pub(crate) struct Drain {
+    pub(crate) deadline_ms: u64,
+}
+
+impl Act for Drain {
+    fn before(&self, _: &mut Context<'_>) -> Result<Value, Fault> {
+        Ok(Value::Null)
+    }
+
+    fn run(&self, cx: &mut Context<'_>, _: &Value) -> Result<Value, Fault> {
+        let deadline = now() + self.deadline_ms;
+        let (p50, p90) = gate_goal::reopening(cx, deadline);
+        let status = gate_goal::set(cx, Phase::Draining, |goal| {
+            goal.closes_at = Some(deadline);
+            goal.deadline = Some(deadline);
+            goal.reopens_p50 = Some(p50);
+            goal.reopens_p90 = Some(p90);
+        })?;
+        let at_first = status.players_left;
+        let mut left = at_first;
+        cx.wait(self.deadline_ms, "players finish", |cx| {
+            left = cx.gate().status().doing("asking the gate")?.players_left;
+            cx.progress(at_first.saturating_sub(left), at_first, "players", "finished");
+            Ok(left == 0)
+        })?;
+        cx.info(match left {
+            0 => "login closed; nobody is left".to_owned(),
+            left => format!("login closed; {left} players were still in at the deadline"),
+        });
+        Ok(json!({ "players_at_first": at_first, "players_left": left }))
+    }
+
+    fn probe(&self, _: &mut Context<'_>, _: &Value) -> Probe {
+        Probe::NotDone
+    }
+
+    fn undo(&self, cx: &mut Context<'_>, _: &Value) -> Result<(), Fault> {
+        gate_goal::open_again(cx)
+    }
+}

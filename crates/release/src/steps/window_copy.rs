@@ -1,0 +1,98 @@
+//! Window copy: the exact point that the database returns to if anything fails.
+
+use entracte_db::{Point, PointWay};
+use entracte_model::journal::{Fault, Level};
+use entracte_model::plan::{ReleaseId, Step};
+use entracte_model::progress::Probe;
+use entracte_model::time::human_bytes;
+use serde_json::{Value, json};
+
+use super::{Act, keep};
+use crate::context::Context;
+use crate::fault::{Doing, refused};
+use crate::gate_goal;
+
+pub(crate) struct WindowCopy;
+
+impl Act for WindowCopy {
+    fn before(&self, _: &mut Context<'_>) -> Result<Value, Fault> {
+        Ok(Value::Null)
+    }
+
+    fn run(&self, cx: &mut Context<'_>, _: &Value) -> Result<Value, Fault> {
+        gate_goal::show_progress(cx, Step::WindowCopy {});
+        let Some(mut database) = cx.database()? else { return Ok(Value::Null) };
+        let dir = cx.target.point(cx.plan.id);
+        // What a dead runner left half done has no point.json and is worth nothing.
+        if dir.exists() {
+            std::fs::remove_dir_all(&dir).doing("clearing an unfinished rollback point")?;
+        }
+        std::fs::create_dir_all(&dir).doing("making the rollback point's folder")?;
+        let point = database
+            .take_point(&dir, &mut |p| cx.progress(p.done, p.total, p.unit, &p.note))
+            .doing("taking the rollback point")?;
+        let bytes = point.bytes;
+        let way = match point.way {
+            PointWay::SqliteCopy { .. } => "a copy of the database",
+            PointWay::MariadbFiles(_) => "copies of the table files",
+            PointWay::MariadbDump(_) => "a dump of the tables",
+        };
+        cx.info(format!("rollback point: {way} ({})", human_bytes(bytes)));
+        for note in &point.notes {
+            cx.say(Level::Warning, note.clone());
+        }
+        Ok(json!({ "bytes": bytes, "point": keep(&point)? }))
+    }
+
+    fn probe(&self, cx: &mut Context<'_>, _: &Value) -> Probe {
+        match point_of(cx, cx.plan.id) {
+            Ok(Some(point)) => match keep(&point) {
+                Ok(point) => Probe::Done(json!({ "point": point })),
+                Err(_) => Probe::NotDone,
+            },
+            Ok(None) => Probe::NotDone,
+            Err(fault) => Probe::Unclear(fault.message),
+        }
+    }
+
+    fn undo(&self, cx: &mut Context<'_>, _: &Value) -> Result<(), Fault> {
+        drop_point(cx, cx.plan.id)
+    }
+}
+
+/// The complete rollback point of a release, if there is one.
+pub(crate) fn point_of(cx: &Context<'_>, id: ReleaseId) -> Result<Option<Point>, Fault> {
+    let dir = cx.target.point(id);
+    if !dir.exists() {
+        return Ok(None);
+    }
+    let Some(mut database) = cx.database()? else { return Ok(None) };
+    database.probe_point(&dir).doing("looking at the rollback point")
+}
+
+/// Brings the database back to the rollback point of a release; proven by the caller's tests.
+pub(crate) fn come_back(cx: &mut Context<'_>, id: ReleaseId) -> Result<(), Fault> {
+    let Some(point) = point_of(cx, id)? else {
+        return Err(refused(format!("the rollback point of {id} is not there, or not complete"))
+            .hint("`entracte backup list` shows the dump that was taken before the closing"));
+    };
+    let Some(mut database) = cx.database()? else { return Ok(()) };
+    database
+        .restore_point(&point, &mut |p| cx.progress(p.done, p.total, p.unit, &p.note))
+        .doing("bringing the database back to its rollback point")
+}
+
+/// Removes the rollback point of a release, complete or not.
+pub(crate) fn drop_point(cx: &mut Context<'_>, id: ReleaseId) -> Result<(), Fault> {
+    if let Some(point) = point_of(cx, id)?
+        && let Some(mut database) = cx.database()?
+    {
+        database.drop_point(&point).doing("removing the rollback point")?;
+    }
+    match std::fs::remove_dir_all(cx.target.point(id)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(crate::fault::broken("removing the rollback point", &error))
+        }
+        _ => Ok(()),
+    }
+}

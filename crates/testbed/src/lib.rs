@@ -1,0 +1,10 @@
+//! Real servers for tests and benchmarks: MariaDB, php-fpm, nginx, a whole game with players.
+
+pub mod cron;
+pub mod http;
+pub mod mariadb;
+pub mod nginx;
+pub mod php;
+pub mod players;
+pub mod process;
+pub mod taverne;

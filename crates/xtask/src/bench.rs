@@ -1,0 +1,76 @@
+//! `cargo xtask bench`: the benchmarks, each an example `bench_NAME.rs` of a crate.
+//!
+//! A benchmark finds the program that it measures by the environment variable `ENTRACTE`, and
+//! prints its own figures. Where it compares, both sides run in it, on the same machine.
+
+use std::path::Path;
+
+use crate::run::{cargo, run};
+
+struct Bench {
+    name: String,
+    krate: String,
+    about: String,
+}
+
+/// Prints the benchmarks that there are.
+pub fn list() -> Result<(), String> {
+    let benches = benches(&crate::root())?;
+    if benches.is_empty() {
+        println!("there are no benchmarks (they would be crates/*/examples/bench_NAME.rs)");
+    }
+    for bench in benches {
+        println!("{:12} {}", bench.name, bench.about);
+    }
+    Ok(())
+}
+
+/// Runs the benchmark `name` with its arguments.
+pub fn bench(name: &str, args: &[&str]) -> Result<(), String> {
+    let root = crate::root();
+    let benches = benches(&root)?;
+    let Some(bench) = benches.iter().find(|bench| bench.name == name) else {
+        let names: Vec<&str> = benches.iter().map(|bench| bench.name.as_str()).collect();
+        return Err(format!("there is no benchmark `{name}`; there are: {}", names.join(", ")));
+    };
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "entracte"]);
+    run(build)?;
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    let target = root.join(target.unwrap_or_else(|| "target".into()));
+    let mut command = cargo();
+    command.env("ENTRACTE", target.join("release/entracte"));
+    command.args(["run", "--release", "--package", &bench.krate, "--example"]);
+    command.arg(format!("bench_{name}")).arg("--").args(args);
+    run(command)
+}
+
+fn benches(root: &Path) -> Result<Vec<Bench>, String> {
+    let mut benches = Vec::new();
+    for folder in entries(&root.join("crates"))? {
+        for file in entries(&folder.join("examples")).unwrap_or_default() {
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let Some(name) = stem.strip_prefix("bench_") else { continue };
+            let text = read(&file)?;
+            let about = text.lines().find_map(|line| line.strip_prefix("//! ")).unwrap_or_default();
+            let manifest = read(&folder.join("Cargo.toml"))?;
+            let krate = manifest.lines().find_map(|line| line.strip_prefix("name = "));
+            benches.push(Bench {
+                name: name.to_owned(),
+                krate: krate.unwrap_or_default().trim_matches('"').to_owned(),
+                about: about.to_owned(),
+            });
+        }
+    }
+    benches.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(benches)
+}
+
+fn entries(dir: &Path) -> Result<Vec<std::path::PathBuf>, String> {
+    let entries = std::fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    Ok(entries.flatten().map(|entry| entry.path()).collect())
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}

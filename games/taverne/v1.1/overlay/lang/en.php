@@ -1,0 +1,22 @@
+<?php
+return [
+    'login' => 'Come in', 'logout' => 'Leave', 'register' => 'New adventurer', 'name' => 'Name', 'password' => 'Password',
+    'enter' => 'Push the door open', 'start' => 'Begin the adventure', 'no_account' => 'No account yet?', 'have_account' => 'Already one of us?',
+    'welcome' => 'Welcome to the tavern! Here are a hundred gold coins.', 'welcome_back' => 'There you are again!', 'done' => 'Done.', 'state' => 'state',
+    'gold' => 'gold', 'energy' => 'energy', 'level' => 'level', 'wealth' => 'wealth',
+    'menu_tavern' => 'Tavern', 'menu_market' => 'Market', 'menu_inventory' => 'Bag', 'menu_fight' => 'Arena', 'menu_messages' => 'Letters',
+    'menu_chat' => 'Bar', 'menu_ranking' => 'Ranking', 'menu_guild' => 'Guilds', 'menu_rules' => 'Rules', 'menu_profile' => 'Portrait',
+    'at_the_tavern' => 'Have a seat, %s', 'tavern_text' => 'The fire crackles. The landlady needs somebody to carry barrels.',
+    'do_work' => 'Work (5 energy)', 'do_drink' => 'Drink a pint (3 gold)', 'overheard' => 'Overheard at the bar',
+    'bank' => 'Strongbox', 'bank_text' => 'Your strongbox holds %d coins and earns a little every day.', 'amount' => 'Amount', 'do_bank' => 'Put in (or take out: negative)',
+    'shop' => 'Shop', 'item' => 'Item', 'price' => 'Price', 'offers' => 'Offers of adventurers', 'seller' => 'Seller', 'do_buy' => 'Buy',
+    'empty_bag' => 'Your bag is empty.', 'do_sell' => 'Sell (%d)', 'do_offer' => 'Put on the market (%d)',
+    'fight_text' => 'Eight energy a fight; the loser buys the round.', 'do_fight' => 'Challenge',
+    'to_player' => 'To player no.', 'text' => 'Text', 'send' => 'Send', 'picture' => 'Your portrait', 'not_found' => 'No such page',
+    'reputation' => 'reputation', 'fee_text' => 'Each offer costs %d %% of its price.', 'guild_name' => 'Name of the guild', 'do_found' => 'Found it (50 gold)', 'do_join' => 'Join',
+    'members' => 'Members', 'bad_guild' => 'A guild has a name of 3 to 40 letters.',
+    'too_tired' => 'You are too tired.', 'too_poor' => 'You have not enough gold.', 'not_yours' => 'You do not have that in your bag.', 'gone' => 'Too late, it is sold.',
+    'nobody' => 'Nobody of that name here.', 'say_something' => 'Say something (and not too much).', 'no_such_item' => 'Unknown item.', 'no_such_action' => 'Unknown action.',
+    'bad_name' => 'A name of 3 to 24 letters and a password of at least 6 characters.', 'name_taken' => 'That name is taken.', 'wrong_password' => 'Unknown name or password.',
+    'bad_picture' => 'A PNG, JPEG or WebP picture of at most 256 KiB.', 'form_expired' => 'The form has expired, try again.', 'no_request_id' => 'A request without an id.',
+];

@@ -1,0 +1,22 @@
+<?php
+return [
+    'login' => 'Entrer', 'logout' => 'Sortir', 'register' => 'Nouvel aventurier', 'name' => 'Nom', 'password' => 'Mot de passe',
+    'enter' => 'Pousser la porte', 'start' => 'Commencer l’aventure', 'no_account' => 'Pas encore de compte ?', 'have_account' => 'Déjà inscrit ?',
+    'welcome' => 'Bienvenue à la taverne ! Voici cent pièces d’or.', 'welcome_back' => 'Te revoilà !', 'done' => 'C’est fait.', 'state' => 'état',
+    'gold' => 'or', 'energy' => 'énergie', 'level' => 'niveau', 'wealth' => 'fortune',
+    'menu_tavern' => 'Taverne', 'menu_market' => 'Marché', 'menu_inventory' => 'Sac', 'menu_fight' => 'Arène', 'menu_messages' => 'Courrier',
+    'menu_chat' => 'Comptoir', 'menu_ranking' => 'Classement', 'menu_guild' => 'Guildes', 'menu_rules' => 'Règlement', 'menu_profile' => 'Portrait',
+    'at_the_tavern' => 'Assieds-toi, %s', 'tavern_text' => 'Le feu crépite. La patronne cherche quelqu’un pour porter les tonneaux.',
+    'do_work' => 'Travailler (5 énergie)', 'do_drink' => 'Boire une chope (3 or)', 'overheard' => 'Entendu au comptoir',
+    'bank' => 'Coffre', 'bank_text' => 'Ton coffre contient %d pièces et rapporte un peu chaque jour.', 'amount' => 'Montant', 'do_bank' => 'Déposer (ou retirer : négatif)',
+    'shop' => 'Échoppe', 'item' => 'Objet', 'price' => 'Prix', 'offers' => 'Offres des aventuriers', 'seller' => 'Vendeur', 'do_buy' => 'Acheter',
+    'empty_bag' => 'Ton sac est vide.', 'do_sell' => 'Vendre (%d)', 'do_offer' => 'Mettre au marché (%d)',
+    'fight_text' => 'Huit énergie le combat ; le perdant paie la tournée.', 'do_fight' => 'Défier',
+    'to_player' => 'Au joueur n°', 'text' => 'Texte', 'send' => 'Envoyer', 'picture' => 'Ton portrait', 'not_found' => 'Page introuvable',
+    'reputation' => 'réputation', 'fee_text' => 'Chaque offre coûte %d %% de son prix.', 'guild_name' => 'Nom de la guilde', 'do_found' => 'Fonder (50 or)', 'do_join' => 'Rejoindre',
+    'members' => 'Membres', 'bad_guild' => 'Un nom de guilde a 3 à 40 lettres.',
+    'too_tired' => 'Tu es trop fatigué.', 'too_poor' => 'Tu n’as pas assez d’or.', 'not_yours' => 'Tu n’as pas cela dans ton sac.', 'gone' => 'Trop tard, c’est vendu.',
+    'nobody' => 'Personne de ce nom ici.', 'say_something' => 'Il faut dire quelque chose (et pas trop).', 'no_such_item' => 'Objet inconnu.', 'no_such_action' => 'Action inconnue.',
+    'bad_name' => 'Un nom de 3 à 24 lettres et un mot de passe d’au moins 6 caractères.', 'name_taken' => 'Ce nom est déjà pris.', 'wrong_password' => 'Nom ou mot de passe inconnu.',
+    'bad_picture' => 'Une image PNG, JPEG ou WebP d’au plus 256 Kio.', 'form_expired' => 'Le formulaire a expiré, recommence.', 'no_request_id' => 'Requête sans identifiant.',
+];

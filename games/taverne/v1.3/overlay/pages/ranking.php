@@ -1,0 +1,5 @@
+<section class="card"><h1><?= t('menu_ranking') ?></h1>
+<table><thead><tr><th class="n">#</th><th><?= t('name') ?></th><th class="n"><?= t('level') ?></th><th class="n"><?= t('wealth') ?></th><th class="n"><?= t('reputation') ?></th><th class="n">☑</th></tr></thead><tbody>
+<?php foreach (ranking() as $place => $who): ?>
+<tr><td class="n"><?= $place + 1 ?></td><td><?= h($who['name']) ?></td><td class="n"><?= h($who['level']) ?></td><td class="n"><?= h($who['wealth']) ?></td><td class="n">♥ <?= h($who['reputation']) ?></td><td class="n"><?= quests_done($who['id']) ?></td></tr>
+<?php endforeach ?></tbody></table></section>
