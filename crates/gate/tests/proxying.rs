@@ -31,6 +31,20 @@ fn a_connection_is_kept_and_used_again_on_both_sides() {
 }
 
 #[test]
+fn no_connection_to_the_game_outlives_a_closing() {
+    let game = Game::start();
+    let gate = Gate::start(game.address, |_| {});
+    gate.get("/", &[]);
+    gate.get("/", &[]);
+    gate.set(Phase::Closed);
+    gate.set(Phase::Open);
+    gate.get("/", &[]);
+    let on: Vec<usize> = game.got().iter().map(|got| got.connection).collect();
+    // A process of the old version could hold the old one, and answer with the old version.
+    assert!(on[0] == on[1] && on[1] != on[2], "{on:?}");
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let game = Game::start();
     let gate = Gate::start(game.address, |_| {});

@@ -92,6 +92,7 @@ impl Mariadb {
     /// Where the server refuses.
     pub fn create_database(&self, name: &str, user: &str, password: &str) {
         let mut root = self.root();
+        let password = password.replace('\\', "\\\\").replace('\'', "\\'");
         for sql in [
             format!("CREATE DATABASE `{name}` CHARACTER SET utf8mb4"),
             format!("CREATE USER IF NOT EXISTS '{user}'@'localhost' IDENTIFIED BY '{password}'"),

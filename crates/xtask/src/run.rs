@@ -12,10 +12,6 @@ const SERVER_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(crate::root());
-    // What `cargo run` tells this program about itself is not true of what is started from here.
-    for variable in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"] {
-        command.env_remove(variable);
-    }
     command
 }
 
@@ -62,7 +58,9 @@ pub fn output(command: &mut Command) -> Option<String> {
 pub fn find(fits: impl Fn(&str) -> bool) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(SERVER_FOLDERS.iter().map(PathBuf::from));
-    folders.filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten().find_map(
-        |entry| entry.file_name().to_str().is_some_and(&fits).then(|| entry.path()),
-    )
+    folders
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flatten()
+        .flatten()
+        .find_map(|entry| entry.file_name().to_str().is_some_and(&fits).then(|| entry.path()))
 }

@@ -24,7 +24,9 @@ impl Options {
                 "--fast" => options.fast = true,
                 "--" => options.rest.extend(args.by_ref().map(|arg| (*arg).to_owned())),
                 other => {
-                    return Err(format!("`{other}`: expected --fast, or -- and arguments of cargo test"));
+                    return Err(format!(
+                        "`{other}`: expected --fast, or -- and arguments of cargo test"
+                    ));
                 }
             }
         }

@@ -80,7 +80,7 @@ pub(super) fn fence(
     }
     let can_kill = rights.global("CONNECTION ADMIN") && !proof.locked.is_empty();
     wait_for_others(&mut server, settings, &mut proof, can_kill, deadline, say)?;
-    hold_every_table(&mut server, settings, &mut proof, deadline)?;
+    hold_every_table(&mut server, settings, &mut proof, deadline, say)?;
     prove(&mut server, settings, &mut proof, deadline, say)?;
     Ok(proof)
 }
@@ -185,6 +185,7 @@ fn hold_every_table(
     settings: &MariadbSettings,
     proof: &mut FenceProof,
     deadline: Instant,
+    say: &mut dyn FnMut(&str),
 ) -> Result<(), DbError> {
     let sql = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE()
                AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')";
@@ -196,26 +197,38 @@ fn hold_every_table(
     if names.is_empty() {
         return Ok(());
     }
-    let left_s = deadline.saturating_duration_since(Instant::now()).as_secs().max(1);
     let doing = "locking every table once";
-    server.run_for(&format!("SET SESSION lock_wait_timeout = {left_s}"), doing)?;
-    let locked = server.run(&format!("LOCK TABLES {}", names.join(", ")));
-    match locked {
-        Ok(_) => {
-            server.run_for("UNLOCK TABLES", doing)?;
-            proof.evidence.push(("tables locked for writing".to_owned(), names.len().to_string()));
-            Ok(())
-        }
-        Err(error) if error.code == Some(code::LOCK_WAIT) => {
-            let others = concerned(server, settings)?;
-            Err(still_writing(others.into_iter().map(|other| other.session).collect()))
-        }
-        Err(error) if is_denied(&error) => {
+    // Short, and again: a lock that is waited for keeps others waiting behind it.
+    server.run_for("SET SESSION lock_wait_timeout = 1", doing)?;
+    let lock = format!("LOCK TABLES {}", names.join(", "));
+    let mut said = false;
+    loop {
+        let error = match server.run(&lock) {
+            Ok(_) => {
+                server.run_for("UNLOCK TABLES", doing)?;
+                let count = names.len().to_string();
+                proof.evidence.push(("tables locked for writing".to_owned(), count));
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if is_denied(&error) {
             let note = "without LOCK TABLES a transaction that was left open may go unseen";
             proof.notes.push(note.to_owned());
-            Ok(())
+            return Ok(());
         }
-        Err(error) => Err(DbError::engine(doing)(error)),
+        if error.code != Some(code::LOCK_WAIT) {
+            return Err(DbError::engine(doing)(error));
+        }
+        let others = concerned(server, settings)?;
+        let sessions: Vec<Session> = others.into_iter().map(|other| other.session).collect();
+        if Instant::now() >= deadline {
+            return Err(still_writing(sessions));
+        }
+        if !std::mem::replace(&mut said, true) {
+            let names: Vec<String> = sessions.iter().map(ToString::to_string).collect();
+            say(&format!("waiting for an open transaction, perhaps of {}", names.join("; ")));
+        }
     }
 }
 

@@ -20,6 +20,12 @@ const TABLES: &str = "tables";
 /// The rows, and the description that an import compares the table with.
 const SUFFIXES: [&str; 2] = ["ibd", "cfg"];
 
+/// Tables with a column that `SHOW CREATE TABLE` does not tell of: one made from that takes the
+/// file and is corrupt.
+const HIDDEN_COLUMNS: &str = "SELECT t.NAME FROM information_schema.INNODB_SYS_TABLES t
+    JOIN information_schema.INNODB_SYS_COLUMNS c ON c.TABLE_ID = t.TABLE_ID
+    WHERE c.NAME = 'FTS_DOC_ID' AND t.NAME LIKE CONCAT(REPLACE(DATABASE(), '_', '\\_'), '/%')";
+
 /// Where the database's files are, or why the point cannot be made of them.
 pub(super) fn possible(
     server: &mut Server,
@@ -36,6 +42,14 @@ pub(super) fn possible(
     let obstacle = definitions.tables.iter().find_map(obstacle);
     if let Some(why) = obstacle {
         return Ok(Err(why));
+    }
+    let rows = match server.rows(HIDDEN_COLUMNS) {
+        Ok(rows) => rows,
+        Err(_) => return Ok(Err(format!("{} lacks PROCESS", rights.account))),
+    };
+    if let Some(row) = rows.first() {
+        let name = column(row, 0);
+        return Ok(Err(format!("{name} keeps the hidden column of a dropped full-text index")));
     }
     // Imported files do not go through the binary log: a replica would keep the other rows.
     let replicas = "SELECT COUNT(*) FROM information_schema.PROCESSLIST

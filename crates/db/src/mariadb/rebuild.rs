@@ -43,14 +43,30 @@ pub(super) fn empty(server: &mut Server, keep: &[Program]) -> Result<(), DbError
             }
         }
     }
+    drop_tables(server)
+}
+
+/// Drops every table and sequence. A parent cannot be dropped while its child is without rows in
+/// the middle of an interrupted restore; then the child goes first.
+fn drop_tables(server: &mut Server) -> Result<(), DbError> {
     let sql = "SELECT TABLE_NAME, TABLE_TYPE FROM information_schema.TABLES
                WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE <> 'VIEW'";
-    for row in server.rows_for(sql, DOING)? {
-        let kind = if column(&row, 1) == "SEQUENCE" { "SEQUENCE" } else { "TABLE" };
-        let drop = format!("DROP {kind} IF EXISTS {}", ident(&column(&row, 0)));
-        server.run_for(&drop, DOING)?;
+    let mut missing = usize::MAX;
+    loop {
+        let there = server.rows_for(sql, "listing the tables")?;
+        if there.is_empty() {
+            return Ok(());
+        }
+        let fewer = there.len() < std::mem::replace(&mut missing, there.len());
+        for row in there {
+            let kind = if column(&row, 1) == "SEQUENCE" { "SEQUENCE" } else { "TABLE" };
+            let name = column(&row, 0);
+            let dropped = server.run(&format!("DROP {kind} IF EXISTS {}", ident(&name)));
+            if let (Err(error), false) = (dropped, fewer) {
+                return Err(DbError::engine(format!("dropping the table {name}"))(error));
+            }
+        }
     }
-    Ok(())
 }
 
 /// Makes the sequences, each where it stood. Before the tables, whose defaults may use them.

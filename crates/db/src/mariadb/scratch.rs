@@ -1,6 +1,6 @@
 //! What a scratch server takes over from the live one.
 
-use super::connect::{self, column, ident, plain};
+use super::connect::{self, account, column, ident, plain};
 use crate::error::DbError;
 use crate::settings::MariadbSettings;
 
@@ -11,6 +11,7 @@ pub(crate) struct ScratchGoal {
     variables: Vec<(&'static str, String)>,
     database_charset: String,
     database_collation: String,
+    definers: Vec<String>,
 }
 
 const VARIABLES: [&str; 7] = [
@@ -22,6 +23,13 @@ const VARIABLES: [&str; 7] = [
     "innodb_strict_mode",
     "explicit_defaults_for_timestamp",
 ];
+
+/// The accounts with whose rights programs run: without them a view cannot even be made.
+const DEFINERS: &str = "
+    SELECT DEFINER FROM information_schema.VIEWS WHERE TABLE_SCHEMA = DATABASE()
+    UNION SELECT DEFINER FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE()
+    UNION SELECT DEFINER FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE()
+    UNION SELECT DEFINER FROM information_schema.EVENTS WHERE EVENT_SCHEMA = DATABASE()";
 
 impl ScratchGoal {
     /// The options of the server program.
@@ -50,6 +58,9 @@ pub(crate) fn live_goal(live: &MariadbSettings) -> Result<ScratchGoal, DbError> 
         goal.database_charset = column(row, 0);
         goal.database_collation = column(row, 1);
     }
+    for row in server.rows_for(DEFINERS, DOING)? {
+        goal.definers.push(column(&row, 0));
+    }
     Ok(goal)
 }
 
@@ -70,6 +81,13 @@ pub(crate) fn prepare_scratch(
         );
     }
     server.run_for(&create, DOING)?;
+    for definer in &goal.definers {
+        let name = account(definer);
+        let create = format!("CREATE USER IF NOT EXISTS {name} ACCOUNT LOCK");
+        server.run_for(&create, DOING)?;
+        let database = ident(&scratch.database);
+        server.run_for(&format!("GRANT ALL ON {database}.* TO {name}"), DOING)?;
+    }
     let version = server.text_for("SELECT VERSION()", DOING)?;
     let number = |text: &str| text.split('-').next().unwrap_or("").to_owned();
     if goal.version.is_empty() || number(&goal.version) == number(&version) {

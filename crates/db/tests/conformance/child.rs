@@ -30,7 +30,7 @@ pub fn run_until_killed(fixture: &Fixture, what: &str, dir: &Path) {
     command.env(WHAT, what).env(VALUES, format!("{}\n{}", dir.display(), values.join("\n")));
     let ended = command.output().unwrap();
     let signal = std::os::unix::process::ExitStatusExt::signal(&ended.status);
-    assert_eq!(signal, Some(9), "{}", String::from_utf8_lossy(&ended.stderr));
+    assert_eq!(signal, Some(9), "{}", String::from_utf8_lossy(&ended.stdout));
 }
 
 /// What the other process does; in this one, nothing.
@@ -57,10 +57,10 @@ fn the_other_process() {
     let mut database = open(&settings).unwrap();
     let dir = Path::new(values[0]);
     match what.as_str() {
-        "take" => drop(database.take_point(dir, &mut die)),
+        "take" => println!("{:?}", database.take_point(dir, &mut die)),
         "restore" => {
             let point = database.probe_point(dir).unwrap().unwrap();
-            drop(database.restore_point(&point, &mut die));
+            println!("{:?}", database.restore_point(&point, &mut die));
         }
         other => panic!("{other}"),
     }

@@ -218,6 +218,7 @@ CREATE TRIGGER gifts AFTER INSERT ON players BEGIN
 END;
 INSERT INTO players (id, name, gold, picture) VALUES (0, 'zéro 🐉', 0.1, x'00ff00'),
   (1, 'it''s', 1e300, zeroblob(70000)), (7, 'seven', NULL, NULL), (40, 'gone', 3, NULL);
+DELETE FROM items WHERE owner = 40;
 DELETE FROM players WHERE id = 40;
 INSERT INTO notes VALUES ('a'), ('b'), ('a'), (CAST(x'ff00' AS TEXT));
 DELETE FROM notes WHERE rowid = 2;

@@ -37,7 +37,7 @@ use crate::report::Paint;
 
 /// Puts a new version of a live browser game into production, and takes it back if it breaks.
 #[derive(Debug, Parser)]
-#[command(name = "entracte", version, propagate_version = true, after_help = TABLE, max_term_width = 100)]
+#[command(name = "entracte", version, after_help = TABLE, max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,

@@ -37,6 +37,8 @@ pub struct Got {
     pub target: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// Which of the game's connections it came on.
+    pub connection: usize,
 }
 
 impl Got {
@@ -85,8 +87,8 @@ impl Game {
                     return;
                 }
                 let shared = Arc::clone(&shared);
-                shared.connections.fetch_add(1, Ordering::SeqCst);
-                thread::spawn(move || play(&shared, stream.unwrap()));
+                let number = shared.connections.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || play(&shared, stream.unwrap(), number));
             }
         });
         Self { address, state, accepting: Some(accepting) }
@@ -120,11 +122,12 @@ impl Drop for Game {
     }
 }
 
-fn play(state: &GameState, stream: TcpStream) {
+fn play(state: &GameState, stream: TcpStream, number: usize) {
     let mut out = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
     let mut before = 0;
-    while let Some(got) = read_request(&mut reader) {
+    while let Some(mut got) = read_request(&mut reader) {
+        got.connection = number;
         state.got.lock().unwrap().push(got.clone());
         let page = |status: &str, extra: &str, body: &str| {
             format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n{extra}\r\n{body}", body.len())
@@ -259,7 +262,7 @@ fn read_request(reader: &mut impl BufRead) -> Option<Got> {
     let mut words = first.split(' ');
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
     let body = read_body(reader, &headers, false)?;
-    Some(Got { method, target, headers, body })
+    Some(Got { method, target, headers, body, connection: 0 })
 }
 
 /// An answer as a client sees it.

@@ -8,9 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// One rule: an optional method, and a path that may end in `*`.
 ///
 /// `POST /login.php` is that request with any query; `/register*` is every method on every path
-/// that begins so. Paths are compared by their bytes, after a possible query is cut off; `%XX` of
-/// letters, digits and `-._~` is decoded first and doubled slashes are one, so that another
-/// spelling of the same route does not slip by.
+/// that begins so. Paths are compared by their bytes, after a possible query is cut off. Escaped
+/// letters, digits and `-._~/` are decoded first, doubled slashes are one, and `.` and `..` are
+/// resolved, so that another spelling of the same route does not slip by. A script that also runs
+/// for longer paths (`/login.php/x`) wants a `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginRule {
     method: Option<String>,
@@ -40,26 +41,34 @@ impl LoginRule {
     }
 }
 
-/// The path without its query, unreserved escapes decoded (RFC 3986, 6.2.2.2), slashes merged.
+/// The path without its query, unreserved escapes decoded (RFC 3986, 6.2.2.2), slashes merged,
+/// dot segments resolved (5.2.4).
 fn canonical_path(path: &str) -> String {
     let bare = path.split(['?', '#']).next().unwrap_or("").as_bytes();
-    let mut out = String::with_capacity(bare.len());
+    let mut decoded = String::with_capacity(bare.len());
     let mut at = 0;
     while at < bare.len() {
         let escaped = (bare[at] == b'%')
             .then(|| bare.get(at + 1..at + 3))
             .flatten()
+            .filter(|hex| hex.iter().all(u8::is_ascii_hexdigit))
             .and_then(|hex| std::str::from_utf8(hex).ok())
             .and_then(|hex| u8::from_str_radix(hex, 16).ok())
             .filter(|b| b.is_ascii_alphanumeric() || b"-._~/".contains(b));
-        let byte = escaped.unwrap_or(bare[at]);
+        decoded.push(char::from(escaped.unwrap_or(bare[at])));
         at += if escaped.is_some() { 3 } else { 1 };
-        if byte == b'/' && out.ends_with('/') {
-            continue;
-        }
-        out.push(char::from(byte));
     }
-    out
+    let mut parts: Vec<&str> = Vec::new();
+    for part in decoded.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    let ends_open = ["/", "/.", "/.."].iter().any(|end| decoded.ends_with(end));
+    let tail = if ends_open && !parts.is_empty() { "/" } else { "" };
+    format!("/{}{tail}", parts.join("/"))
 }
 
 impl FromStr for LoginRule {
@@ -126,13 +135,25 @@ mod tests {
         let register = rule("/register*");
         assert!(register.matches("GET", "/register/step2"));
         assert!(!register.matches("GET", "/reg"));
+        let folder = rule("/accounts/*");
+        assert!(folder.matches("GET", "/accounts/new") && folder.matches("GET", "/accounts/"));
+        assert!(!folder.matches("GET", "/accounts"));
+        assert!(rule("/").matches("GET", "/") && !rule("/").matches("GET", "/x"));
     }
 
     #[test]
     fn another_spelling_of_the_route_is_the_same_route() {
         let login = rule("POST /login.php");
-        for path in ["//login.php", "/%6Cogin.php", "/login%2Ephp", "/login.php#x", "/%2Flogin.php"]
-        {
+        for path in [
+            "//login.php",
+            "/%6Cogin.php",
+            "/login%2Ephp",
+            "/login.php#x",
+            "/%2Flogin.php",
+            "/./login.php",
+            "/x/../login.php",
+            "/../login.php",
+        ] {
             assert!(login.matches("POST", path), "{path} slipped by");
         }
     }

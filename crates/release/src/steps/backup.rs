@@ -1,6 +1,6 @@
 //! Backup: source and database go into the repository while the game still runs.
 
-use entracte_backup::{Reason, Repository, Tags};
+use entracte_backup::{BackupError, Reason, Repository, Tags};
 use entracte_db::Database;
 use entracte_model::journal::Fault;
 use entracte_model::progress::Probe;
@@ -9,8 +9,11 @@ use serde_json::{Value, json};
 
 use super::Act;
 use crate::context::Context;
-use crate::fault::{Doing, broken, chain};
+use crate::fault::{Doing, broken, chain, refused};
 use crate::target::Target;
+
+/// How long another backup may be at work before a release gives up, in milliseconds.
+const BUSY_MS_MAX: u64 = 30 * 60 * 1_000;
 
 pub(crate) struct Backup;
 
@@ -20,9 +23,7 @@ impl Act for Backup {
     }
 
     fn run(&self, cx: &mut Context<'_>, _: &Value) -> Result<Value, Fault> {
-        let backup = &cx.target.backup;
-        let mut repository = Repository::open_or_init(&backup.repository, &backup.password_file)
-            .doing("opening the backup repository")?;
+        let mut repository = open(cx)?;
         let version = cx.plan.from.as_ref().map(|base| base.version.to_string());
         let release = Some(cx.plan.id.to_string());
         let tags = Tags { release, ..tags(cx.target, Reason::Release, version) };
@@ -60,6 +61,30 @@ impl Act for Backup {
         // One backup too many costs almost nothing; one too few could cost everything.
         Probe::NotDone
     }
+}
+
+/// Opens the repository, and waits while another backup (the daily one) is at work in it.
+pub(crate) fn open(cx: &mut Context<'_>) -> Result<Repository, Fault> {
+    let backup = cx.target.backup.clone();
+    let mut opened = None;
+    let mut said = false;
+    cx.wait(BUSY_MS_MAX, "another backup ends", |cx| {
+        match Repository::open_or_init(&backup.repository, &backup.password_file) {
+            Ok(repository) => {
+                opened = Some(repository);
+                Ok(true)
+            }
+            Err(BackupError::Busy { .. }) => {
+                if !said {
+                    cx.info("waiting for another backup to end");
+                    said = true;
+                }
+                Ok(false)
+            }
+            Err(error) => Err(broken("opening the backup repository", &error)),
+        }
+    })?;
+    opened.ok_or_else(|| refused("another backup has been at work for too long"))
 }
 
 /// What a snapshot is marked with.

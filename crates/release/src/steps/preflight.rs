@@ -192,10 +192,7 @@ fn database(cx: &mut Context<'_>, archive: Option<&Archive>) -> Result<u64, Faul
 }
 
 fn backups(cx: &mut Context<'_>) -> Result<(), Fault> {
-    let backup = &cx.target.backup;
-    entracte_backup::Repository::open_or_init(&backup.repository, &backup.password_file)
-        .doing("opening the backup repository")?;
-    Ok(())
+    super::backup::open(cx).map(|_| ())
 }
 
 /// Room for everything to come, on each file system that will need it.
