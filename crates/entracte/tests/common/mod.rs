@@ -14,8 +14,11 @@ use serde_json::Value;
 /// How long a gate may take to answer, in milliseconds.
 const UP_MS_MAX: u64 = 20_000;
 
-/// The program under test.
-pub const ENTRACTE: &str = env!("CARGO_BIN_EXE_entracte");
+/// The program under test; outside of tests, the release build.
+pub const ENTRACTE: &str = match option_env!("CARGO_BIN_EXE_entracte") {
+    Some(program) => program,
+    None => concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/release/entracte"),
+};
 
 /// How Entracte reaches the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +45,20 @@ pub struct Site {
 impl Site {
     /// Starts it all with version 1.0 in production.
     pub fn start(options: &Options, account: Account) -> Self {
-        Self::start_with(options, account, "")
+        Self::build(options, account, "", true)
+    }
+
+    /// As [`Site::start`], without the dumps that the hooks take inside the closed window.
+    pub fn start_undumped(options: &Options, account: Account) -> Self {
+        Self::build(options, account, "", false)
     }
 
     /// As [`Site::start`], with lines at the end of the configuration.
     pub fn start_with(options: &Options, account: Account, more: &str) -> Self {
+        Self::build(options, account, more, true)
+    }
+
+    fn build(options: &Options, account: Account, more: &str, dumps: bool) -> Self {
         let taverne = Taverne::start(options);
         let dev = taverne.dir().join("dev");
         let state = taverne.dir().join("state");
@@ -54,7 +66,7 @@ impl Site {
         let port = free_port();
         let mut site = Self { dev, state, url: format!("http://127.0.0.1:{port}"), up: None, taverne };
         site.check_out(&options.version);
-        let config = site.config(port, account, more);
+        let config = site.config(port, account, more, dumps);
         fs::write(site.dev.join("entracte.toml"), config).unwrap();
         site.ok(&["init", "--production-version", &options.version]);
         // `init` made the key and said which one; it is put where the configuration wants it.
@@ -70,7 +82,7 @@ impl Site {
         fs::write(&path, text.replace("PUBLIC-KEY", &key)).unwrap();
     }
 
-    fn config(&self, port: u16, account: Account, more: &str) -> String {
+    fn config(&self, port: u16, account: Account, more: &str, dumps: bool) -> String {
         let taverne = &self.taverne;
         let upstream = taverne.url.trim_start_matches("http://");
         let password = self.dev.parent().unwrap().join("database.password");
@@ -88,6 +100,9 @@ impl Site {
             ),
         };
         let dump = |name: &str| {
+            if !dumps {
+                return "true".to_owned();
+            }
             let file = quoted(&self.dev.parent().unwrap().join(name));
             format!(
                 "test -f {file}-$ENTRACTE_RELEASE.sql || mariadb-dump --defaults-file={} \
