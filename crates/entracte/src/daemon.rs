@@ -30,7 +30,10 @@ pub fn gate(config: &Config, target: &Target) -> Result<Exit, Failure> {
 /// Runs the daily duties until a signal ends them.
 pub fn serve(app: &App, config: &Config, target: &Target) -> Result<Exit, Failure> {
     let stop = signals()?;
-    duties(app, config, target, &stop);
+    std::thread::scope(|scope| {
+        scope.spawn(|| dashboard(app, config, target, &stop));
+        duties(app, config, target, &stop);
+    });
     Ok(Exit::Done)
 }
 
@@ -39,12 +42,23 @@ pub fn up(app: &App, config: &Config, target: &Target) -> Result<Exit, Failure> 
     let stop = signals()?;
     std::thread::scope(|scope| {
         let duties = scope.spawn(|| duties(app, config, target, &stop));
+        scope.spawn(|| dashboard(app, config, target, &stop));
         let gate = run_gate(config, target, &stop);
         stop.store(true, Ordering::SeqCst);
         // The duties only end by `stop`; a panic in them is no reason to hide how the gate ended.
         let _ = duties.join();
         gate
     })
+}
+
+/// The dashboard, where one is configured. Nothing else depends on it.
+fn dashboard(app: &App, config: &Config, target: &Target, stop: &AtomicBool) {
+    let listen = config.file.target.get(&target.environment).and_then(|file| file.dashboard);
+    if let Some(listen) = listen
+        && let Err(failure) = crate::dashboard::serve(target, listen, stop)
+    {
+        anstream::eprintln!("{} the dashboard at {listen}: {failure}", app.paint.bad("error:"));
+    }
 }
 
 fn signals() -> Result<Arc<AtomicBool>, Failure> {

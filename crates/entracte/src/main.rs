@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod daemon;
+mod dashboard;
 mod demo;
 mod exit;
 mod report;

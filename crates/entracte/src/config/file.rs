@@ -90,6 +90,7 @@ pub struct Target {
     pub keep: usize,
     #[serde(default = "two")]
     pub smoke_passes: u32,
+    pub dashboard: Option<SocketAddr>,
     pub database: Option<Database>,
     pub gate: Gate,
     #[serde(default)]

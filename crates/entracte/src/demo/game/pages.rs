@@ -87,12 +87,13 @@ fn file_of(game: &Game, file: &str) -> Reply {
         _ => "application/octet-stream",
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let path = game.root.join("static").join(file);
-    match std::fs::read(path) {
-        Ok(body) if file.chars().all(plain) && !file.starts_with('.') => {
-            Reply { status: 200, kind, headers: vec![], body }
-        }
-        _ => Reply::word(404, "there is no such thing here"),
+    let none = || Reply::word(404, "there is no such thing here");
+    if file.starts_with('.') || !file.chars().all(plain) {
+        return none();
+    }
+    match std::fs::read(game.root.join("static").join(file)) {
+        Ok(body) => Reply { status: 200, kind, headers: vec![], body },
+        Err(_) => none(),
     }
 }
 
