@@ -28,7 +28,7 @@ impl Default for Retention {
     }
 }
 
-/// The ids of the snapshots that stay. Always among them: the newest of each kind and project,
+/// The ids of the snapshots that stay. Always among them: the newest of each kind, project and name,
 /// each that is protected (by its id or the beginning of it), and each from the future of `now`
 /// (a clock was wrong then or is now: neither is a reason to remove it, nor to let it push others
 /// out).
@@ -39,14 +39,15 @@ pub fn keep(
     now: UnixMs,
 ) -> BTreeSet<String> {
     let mut kept = BTreeSet::new();
-    let mut groups: BTreeMap<(Kind, &str), Vec<&Snapshot>> = BTreeMap::new();
+    let mut groups: BTreeMap<(Kind, &str, &str), Vec<&Snapshot>> = BTreeMap::new();
     for snapshot in snapshots {
         let protected = protect.iter().any(|id| !id.is_empty() && snapshot.id.starts_with(id));
         if protected || snapshot.time > now {
             kept.insert(snapshot.id.clone());
         }
         if snapshot.time <= now {
-            groups.entry((snapshot.kind, snapshot.project())).or_default().push(snapshot);
+            let group = (snapshot.kind, snapshot.project(), snapshot.name.as_str());
+            groups.entry(group).or_default().push(snapshot);
         }
     }
     for mut group in groups.into_values() {
@@ -176,5 +177,13 @@ mod tests {
     fn weeks_begin_on_mondays() {
         assert_eq!(week(UnixMs(NOON)), week(UnixMs(NOON - DAY_MS)) + 1);
         assert_eq!(week(UnixMs(NOON)), week(UnixMs(NOON + 6 * DAY_MS)));
+    }
+
+    #[test]
+    fn two_trees_of_one_day_do_not_push_each_other_out() {
+        let uploads = Snapshot { name: "shared".into(), ..snapshot("b", Kind::Source, 0) };
+        let all = [snapshot("a", Kind::Source, 0), uploads];
+        let none = Retention { daily: 1, weekly: 0, monthly: 0 };
+        assert_eq!(keep(&all, none, &[], UnixMs(NOON)).len(), 2);
     }
 }

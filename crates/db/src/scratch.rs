@@ -99,8 +99,9 @@ fn start_mariadb(live: &MariadbSettings, dir: &Path) -> Result<Scratch, DbError>
     let dir = fs::canonicalize(dir).map_err(DbError::io("look at", dir))?;
     let data_dir = dir.join("data");
     remove_tree_if_there(&data_dir)?;
-    install(&data_dir)?;
     private_dir(&dir.join("no-files"))?;
+    private_dir(&dir.join("tmp"))?;
+    install(&dir, &data_dir)?;
     let (socket, socket_dir) = socket_path(&dir)?;
     let guard = spawn(&dir, &data_dir, &socket, &goal)?;
     let mut server = ScratchServer { guard, _socket_dir: socket_dir };
@@ -141,12 +142,13 @@ fn gone(child: &mut Child) -> bool {
     child.try_wait().is_ok_and(|status| status.is_some())
 }
 
-fn install(data_dir: &Path) -> Result<(), DbError> {
+fn install(dir: &Path, data_dir: &Path) -> Result<(), DbError> {
     let program = tool::find(&["mariadb-install-db", "mysql_install_db"])?;
     let mut command = Command::new(program);
     command
         .arg("--no-defaults")
         .arg(format!("--datadir={}", data_dir.display()))
+        .arg(tmpdir(dir))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
         .args(small())
         .args(as_root());
@@ -166,6 +168,7 @@ fn spawn(dir: &Path, data_dir: &Path, socket: &Path, goal: &ScratchGoal) -> Resu
         .arg(format!("--datadir={}", data_dir.display()))
         .arg(format!("--socket={}", socket.display()))
         .arg(format!("--pid-file={}", dir.join("pid").display()))
+        .arg(tmpdir(dir))
         // Scripts under rehearsal may read and write files in an empty directory only.
         .arg(format!("--secure-file-priv={}", dir.join("no-files").display()))
         .args(["--skip-networking", "--skip-log-bin", "--event-scheduler=OFF"])
@@ -179,6 +182,12 @@ fn spawn(dir: &Path, data_dir: &Path, socket: &Path, goal: &ScratchGoal) -> Resu
         .stderr(Stdio::null())
         .process_group(0);
     command.spawn().map_err(DbError::io("start", "sh"))
+}
+
+/// A directory of its own for temporary tables: a server that starts clears away what looks like
+/// one, also those of the live server where the two share a directory.
+fn tmpdir(dir: &Path) -> String {
+    format!("--tmpdir={}", dir.join("tmp").display())
 }
 
 /// A server that is used for minutes.

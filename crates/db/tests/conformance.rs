@@ -1,6 +1,8 @@
 //! One suite over every kind of database, on the real thing: SQLite; MariaDB as its
 //! administrator with the data directory within reach; MariaDB as an ordinary account without.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "conformance/child.rs"]
 mod child;
 #[path = "conformance/dump.rs"]
@@ -17,6 +19,8 @@ mod mariadb_only;
 mod point;
 #[path = "conformance/scripts.rs"]
 mod scripts;
+#[path = "conformance/sqlite_only.rs"]
+mod sqlite_only;
 
 /// Each test of the suite over each back end.
 macro_rules! suite {

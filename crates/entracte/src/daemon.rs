@@ -15,6 +15,7 @@ use crate::cli::App;
 use crate::cli::follow::start;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use crate::report::out;
 
 /// How often the duties are looked at.
 const ROUND: Duration = Duration::from_millis(500);
@@ -57,7 +58,7 @@ fn dashboard(app: &App, config: &Config, target: &Target, stop: &AtomicBool) {
     if let Some(listen) = listen
         && let Err(failure) = crate::dashboard::serve(target, listen, stop)
     {
-        anstream::eprintln!("{} the dashboard at {listen}: {failure}", app.paint.bad("error:"));
+        out::note(format!("{} the dashboard at {listen}: {failure}", app.paint.bad("error:")));
     }
 }
 
@@ -75,7 +76,7 @@ fn run_gate(config: &Config, target: &Target, stop: &AtomicBool) -> Result<Exit,
     let upstream = settings.upstream.to_string();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ready = move |address| {
-        anstream::println!("the gate listens on http://{address}, the game is {upstream}");
+        out::log(format!("the gate listens on http://{address}, the game is {upstream}"));
     };
     let shutdown = async {
         while !stop.load(Ordering::SeqCst) {
@@ -93,7 +94,7 @@ fn duties(app: &App, config: &Config, target: &Target, stop: &AtomicBool) {
     while !stop.load(Ordering::SeqCst) {
         children.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
         if let Err(failure) = round(config, target, &mut children, &mut recovered) {
-            anstream::eprintln!("{} {failure}", app.paint.bad("error:"));
+            out::note(format!("{} {failure}", app.paint.bad("error:")));
             // What failed now fails again at once: give whoever mends it a minute.
             pause(stop, Duration::from_secs(60));
         }
@@ -130,7 +131,7 @@ fn round(
         daily_backup(config, target, &store)?;
     }
     for trouble in outbox::deliver(target, &mut store)?.troubles {
-        anstream::eprintln!("{trouble}");
+        out::note(trouble);
     }
     Ok(())
 }
@@ -154,7 +155,7 @@ fn take_up(
         None => !entries.is_empty() && !waits(&release.plan, &entries),
     };
     if due {
-        anstream::println!("taking up {}", release.id);
+        out::log(format!("taking up {}", release.id));
         children.push(start(config, target, release.id, &[])?);
     }
     Ok(())
@@ -178,7 +179,7 @@ fn daily_backup(config: &Config, target: &Target, store: &Store) -> Result<(), F
     let taken = backups::take(target, Some(store), reason, &mut |_, _, _, _| {})
         .map_err(|fault| crate::exit::of_fault(&fault))?;
     store.set_setting(BACKED_UP, Some(&today))?;
-    anstream::println!("daily backup: {} snapshots", taken.len());
+    out::log(format!("daily backup: {}", out::count(taken.len(), "snapshot")));
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
-use entracte_model::journal::{Fault, FaultKind, Outcome, Question};
+use entracte_model::journal::{Entry, Event, Fault, FaultKind, Outcome, Question};
+use entracte_model::plan::{Plan, Step};
 use entracte_release::fault::chain;
 
 /// How a command ends. The numbers are part of the interface.
@@ -95,14 +96,25 @@ pub fn of_fault(fault: &Fault) -> Failure {
     Failure { exit, message: fault.message.clone(), hint: fault.hint.clone() }
 }
 
-/// How the end of a release ends the command that followed it.
-pub fn of_outcome(outcome: &Outcome) -> Exit {
+/// How the end of a release ends the command that followed it; `log` is its whole journal.
+pub fn of_outcome(outcome: &Outcome, plan: &Plan, log: &[Entry]) -> Exit {
     match outcome {
         Outcome::Released { .. } => Exit::Done,
         Outcome::Unwell { .. } => Exit::Unwell,
-        Outcome::TakenBack { fault } if fault.kind == FaultKind::Refused => Exit::Refused,
+        Outcome::TakenBack { fault } if only_looked(fault, plan, log) => Exit::Refused,
         Outcome::TakenBack { .. } => Exit::TakenBack,
     }
+}
+
+/// Whether a release ended before it changed anything: preflight only looks. One that somebody
+/// stopped was taken back, however early: that is what they asked for.
+pub fn only_looked(fault: &Fault, plan: &Plan, log: &[Entry]) -> bool {
+    let looks = |step| matches!(plan.step(step), Some(Step::Preflight {}));
+    fault.kind != FaultKind::Stopped
+        && log.iter().all(|entry| match &entry.event {
+            Event::Started { step, .. } | Event::Failed { step, .. } => looks(*step),
+            _ => true,
+        })
 }
 
 /// What a person is asked, with what can be answered.
@@ -118,4 +130,50 @@ pub fn question(question: &Question) -> Failure {
         ),
     };
     Failure { exit: Exit::Asks, message, hint: Some(hint.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use entracte_model::plan::{FORMAT, Planned, Range, ReleaseId, Source, StepId};
+    use entracte_model::record::Base;
+    use entracte_model::{Hash, UnixMs};
+
+    use super::*;
+
+    fn plan() -> Plan {
+        let expected = Range { p50_ms: 1, p90_ms: 1 };
+        let steps = [Step::Preflight {}, Step::Stage {}];
+        Plan {
+            format: FORMAT,
+            id: ReleaseId(1),
+            project: "taverne".into(),
+            environment: "production".into(),
+            from: None,
+            to: Base { version: "1.1".parse().unwrap(), manifest: Hash::of(b"1.1") },
+            sequence: 1,
+            source: Source::Package { archive: "x".into() },
+            scripts: vec![],
+            closed: expected,
+            steps: steps.map(|step| Planned { step, expected }).to_vec(),
+        }
+    }
+
+    fn exit(kind: FaultKind, started: &[usize]) -> Exit {
+        let fault = Fault::new(kind, "why");
+        let entry = |step: &usize| Entry {
+            seq: 1,
+            at: UnixMs(0),
+            event: Event::Started { step: StepId(*step), before: serde_json::Value::Null },
+        };
+        let log: Vec<Entry> = started.iter().map(entry).collect();
+        of_outcome(&Outcome::TakenBack { fault }, &plan(), &log)
+    }
+
+    #[test]
+    fn refused_is_only_what_changed_nothing() {
+        assert_eq!(exit(FaultKind::Refused, &[0]), Exit::Refused);
+        assert_eq!(exit(FaultKind::Broken, &[0]), Exit::Refused);
+        assert_eq!(exit(FaultKind::Refused, &[0, 1]), Exit::TakenBack);
+        assert_eq!(exit(FaultKind::Stopped, &[0]), Exit::TakenBack);
+    }
 }

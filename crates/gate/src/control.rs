@@ -149,7 +149,7 @@ impl std::fmt::Debug for Pass {
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Nobody answers at the socket.
-    #[error("no gate answers at {path}; start it with `entracte gate`")]
+    #[error("no gate answers at {path}; start it with `entracte up`")]
     NotRunning {
         /// The socket.
         path: PathBuf,

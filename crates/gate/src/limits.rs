@@ -1,4 +1,4 @@
-//! Every bound of the gate, by name. Each can be set under `limits` in the configuration.
+//! Every bound of the gate, by name. A caller may change each.
 
 use serde::{Deserialize, Serialize};
 

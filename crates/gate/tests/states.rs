@@ -69,6 +69,22 @@ fn an_invented_cookie_does_not_become_known_by_being_tried_while_draining() {
 }
 
 #[test]
+fn a_session_is_in_by_logging_in_and_not_by_being_handed_out() {
+    let game = Game::start();
+    let logged_in = Gate::start(game.address, |_| {});
+    assert!(logged_in.ask("POST", "/login.php", &[], b"name=a").cookie("PHPSESSID").is_some());
+    logged_in.set(Phase::Draining);
+    assert_eq!(logged_in.get("/", &[("Cookie", "PHPSESSID=fresh")]).status, 200);
+
+    // A robot is given a session with every look at a page, and never comes back.
+    let looked_at = Gate::start(game.address, |_| {});
+    assert!(looked_at.get("/login.php", &[]).cookie("PHPSESSID").is_some());
+    assert_eq!(looked_at.status().sessions_in, 0);
+    looked_at.set(Phase::Draining);
+    assert_eq!(looked_at.get("/", &[("Cookie", "PHPSESSID=fresh")]).status, 503);
+}
+
+#[test]
 fn a_session_that_the_game_renews_while_draining_stays_in() {
     let game = Game::start();
     let gate = Gate::start(game.address, |config| config["login"] = serde_json::json!([]));
@@ -108,9 +124,15 @@ fn closed_answers_itself_and_the_game_gets_nothing() {
 #[test]
 fn a_large_body_to_a_closed_gate_hears_the_answer_and_expect_sends_none() {
     let game = Game::start();
-    let gate = Gate::start(game.address, |_| {});
+    let gate = Gate::start(game.address, |config| config["limits"]["discard_ms"] = 10_000.into());
     gate.set(Phase::Closed);
-    let reply = gate.ask("POST", "/upload", &[], &vec![b'x'; 200_000]);
+    let mut player = gate.player();
+    player.send(b"POST /upload HTTP/1.1\r\nHost: g\r\nContent-Length: 200000\r\n\r\n");
+    player.send(&[b'x'; 100_000]);
+    // Long enough for a gate that does not listen to close: the rest would then meet a reset.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    player.send(&[b'x'; 100_000]);
+    let reply = player.reply("POST").expect("the answer was lost in a reset");
     assert_eq!(reply.status, 503);
     let mut player = gate.player();
     player.send(

@@ -31,8 +31,10 @@ fn plan() -> Plan {
         Step::Watch { for_ms: 0 },
         Step::Retire {},
     ];
-    let base =
-        |text: &str| Base { version: text.parse().unwrap(), manifest: Hash::of(text.as_bytes()) };
+    let base = |text: &str| Base {
+        version: text.parse().expect("a version"),
+        manifest: Hash::of(text.as_bytes()),
+    };
     Plan {
         format: FORMAT,
         id: ReleaseId(1),
@@ -61,7 +63,7 @@ struct World {
     kills: Vec<u32>,
     moments: u32,
     failing: Option<usize>,
-    stop_at: Option<u32>,
+    stop_at: Option<usize>,
     entries_max: usize,
 }
 
@@ -93,7 +95,7 @@ impl World {
         let mut seen = None;
         loop {
             let at = fold(plan, &self.journal).expect("the journal is legal");
-            if self.stop_at.is_some_and(|entries| self.journal.len() as u32 >= entries)
+            if self.stop_at.is_some_and(|entries| self.journal.len() >= entries)
                 && at.abort.is_none()
                 && at.outcome.is_none()
             {
@@ -140,7 +142,7 @@ impl World {
     }
 }
 
-fn release(kills: &[u32], failing: Option<usize>, stop_at: Option<u32>) -> (World, Outcome) {
+fn release(kills: &[u32], failing: Option<usize>, stop_at: Option<usize>) -> (World, Outcome) {
     let plan = plan();
     let mut world = World {
         effects: BTreeSet::new(),
@@ -159,7 +161,7 @@ fn release(kills: &[u32], failing: Option<usize>, stop_at: Option<u32>) -> (Worl
     }
 }
 
-fn check(kills: &[u32], failing: Option<usize>, stop_at: Option<u32>) {
+fn check(kills: &[u32], failing: Option<usize>, stop_at: Option<usize>) {
     let case = format!("kills {kills:?}, failing {failing:?}, stop {stop_at:?}");
     let plan = plan();
     let (world, outcome) = release(kills, failing, stop_at);

@@ -55,7 +55,7 @@ pub enum KeyError {
         mode: u32,
     },
     /// The secret key is encrypted, or is no secret key.
-    #[error("{} is not an unencrypted minisign secret key; make one with `entracte key`", .0.display())]
+    #[error("{} is not an unencrypted minisign secret key; `entracte init` makes one", .0.display())]
     NotASecretKey(PathBuf),
     /// The signing itself failed.
     #[error("could not sign")]

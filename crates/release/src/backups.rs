@@ -10,7 +10,7 @@ use entracte_model::journal::Fault;
 use crate::clock::now;
 use crate::fault::{Doing, refused};
 use crate::rehearse::restore;
-use crate::steps::backup::{dump, tags};
+use crate::steps::backup::{dump, dump_name, tags};
 use crate::store::Store;
 use crate::target::Target;
 
@@ -42,9 +42,22 @@ pub fn take(
             .doing("backing up the source")?;
         snapshots.push(tree);
     }
+    // What persists is linked into the tree, and lies beside it from the first release on.
+    if target.shared().is_dir() {
+        let kept = repository
+            .store_tree(
+                &target.shared(),
+                &[],
+                &tags,
+                &mut |p| progress(p.done, p.total, p.unit, &p.note),
+                &stop,
+            )
+            .doing("backing up what persists")?;
+        snapshots.push(kept);
+    }
     if let Some(settings) = &target.database {
         let database = entracte_db::open(settings).doing("connecting to the database")?;
-        snapshots.push(dump(&mut repository, database, &tags, progress)?);
+        snapshots.push(dump(&mut repository, dump_name(target), database, &tags, progress)?);
     }
     repository
         .apply_retention(target.backup.retention, &[], now())

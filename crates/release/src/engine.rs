@@ -232,17 +232,22 @@ impl Run<'_> {
     }
 }
 
-/// Dies here, as by `kill -9`, where a test asked for it: `ENTRACTE_CRASH=effect:7`.
+/// Dies here, as by `kill -9`, where a test asked for it by `ENTRACTE_CRASH=effect:7`, or stops
+/// (SIGSTOP) until it is told to go on, by `ENTRACTE_PAUSE=started:5`.
 ///
 /// The crash sweep needs moments that no killer from outside can hit reliably: between an effect
 /// and its journal entry. Only in builds for tests.
 #[cfg(debug_assertions)]
 fn crash(moment: &str, id: StepId) {
-    let Ok(wanted) = std::env::var("ENTRACTE_CRASH") else { return };
-    if wanted == format!("{moment}:{}", id.0) {
-        // A signal that cannot be caught, to ourselves: no destructor, no flush, no unlock.
-        let _ =
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    use rustix::process::{Signal, getpid, kill_process};
+    let here = format!("{moment}:{}", id.0);
+    let asked = |variable: &str| std::env::var(variable).is_ok_and(|wanted| wanted == here);
+    // Signals that cannot be caught, to ourselves: no destructor, no flush, no unlock.
+    if asked("ENTRACTE_CRASH") {
+        let _ = kill_process(getpid(), Signal::KILL);
+    }
+    if asked("ENTRACTE_PAUSE") {
+        let _ = kill_process(getpid(), Signal::STOP);
     }
 }
 

@@ -28,6 +28,11 @@ pub enum PlanError {
         /// The one that production holds.
         current: ReleaseId,
     },
+    /// The last release went back itself.
+    #[error(
+        "the last release was the rollback of {0}; to have its version again, pack and deploy it again"
+    )]
+    RollbackOfRollback(ReleaseId),
     /// The first installation replaced nothing.
     #[error("{0} was the first installation: there is no earlier version to go back to")]
     First(ReleaseId),
@@ -87,6 +92,9 @@ pub fn rollback(
         return Err(PlanError::NotTheLast { asked, current: current.release });
     }
     let undone = store.release(current.release)?.plan;
+    if let Source::Kept { undoes, .. } = undone.source {
+        return Err(PlanError::RollbackOfRollback(undoes));
+    }
     let to = undone.from.clone().ok_or(PlanError::First(current.release))?;
     let mut steps = vec![Step::Preflight {}, Step::Stage {}, Step::Backup {}];
     steps.extend(closing(target));

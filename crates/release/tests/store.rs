@@ -147,7 +147,9 @@ fn statements_are_known_from_their_intent_on_and_forgotten_when_undone() {
     assert_eq!(store.statements(id).unwrap(), (2, 1));
     let open = store.unfinished_statements(id).unwrap();
     assert_eq!((open.len(), open[0].number, open[0].connection_id), (1, 2, Some(42)));
-    store.script_applied(id, "010-market.sql", &Hash::of(b"n"), &Hash::of(b"r"), UnixMs(9)).unwrap();
+    store
+        .script_applied(id, "010-market.sql", &Hash::of(b"n"), &Hash::of(b"r"), UnixMs(9))
+        .unwrap();
     assert!(store.script("010-market.sql").unwrap().is_some());
     store.statements_undone(id).unwrap();
     assert_eq!(store.statements(id).unwrap(), (0, 0));
@@ -211,4 +213,24 @@ fn a_manifest_is_found_by_its_hash_and_an_edited_one_is_noticed() {
     let edit = "UPDATE manifest SET json = replace(json, '\"a\"', '\"b\"')";
     rusqlite::Connection::open(&path).unwrap().execute_batch(edit).unwrap();
     assert!(matches!(store.manifest(&manifest.hash()), Err(StoreError::Corrupt { .. })));
+}
+
+#[test]
+fn a_rollback_gives_fragments_back_and_with_its_data_the_scripts_too() {
+    for with_data in [false, true] {
+        let (_dir, _, mut store) = store();
+        let fragment = Named { name: "market.md".parse().unwrap(), size: 1, hash: Hash::of(b"m") };
+        let id = ReleaseId(1);
+        store.create_release(&plan(1), UnixMs(5), None).unwrap();
+        store.keep_fragments(id, std::slice::from_ref(&fragment)).unwrap();
+        store.script_applied(id, "010.sql", &Hash::of(b"n"), &Hash::of(b"r"), UnixMs(9)).unwrap();
+        store.append(&plan(1), UnixMs(7), &done(2)).unwrap();
+
+        let back = Plan { source: Source::Kept { undoes: id, with_data }, ..plan(2) };
+        store.create_release(&back, UnixMs(8), None).unwrap();
+        assert!(store.script("010.sql").unwrap().is_some(), "the rollback has not happened yet");
+        store.append(&back, UnixMs(9), &done(2)).unwrap();
+        assert_eq!(store.script("010.sql").unwrap().is_none(), with_data);
+        assert!(store.consumed_fragments().unwrap().is_empty());
+    }
 }

@@ -45,6 +45,7 @@ impl Mariadb {
         let dir = tempfile::Builder::new().prefix("mdb").tempdir().expect("a temporary directory");
         let (socket, data_dir) = (dir.path().join("s"), dir.path().join("data"));
         copy_tree(&template(), &data_dir).expect("a copy of the empty data directory");
+        fs::create_dir(dir.path().join("tmp")).expect("a directory for temporary tables");
         let mut said = String::new();
         for _ in 0..PORT_TRIES {
             let port = free_port();
@@ -114,6 +115,9 @@ fn spawn(dir: &Path, socket: &Path, port: u16, options: &[&str]) -> Server {
         format!("--datadir={}", dir.join("data").display()),
         format!("--socket={}", socket.display()),
         format!("--pid-file={}", dir.join("pid").display()),
+        // A server that starts clears away what looks like temporary tables, also those of
+        // another that runs with the same directory.
+        format!("--tmpdir={}", dir.join("tmp").display()),
         "--bind-address=127.0.0.1".to_owned(),
         format!("--port={port}"),
     ];
@@ -162,6 +166,7 @@ fn template() -> PathBuf {
         let made = Command::new(program(&["mariadb-install-db"]))
             .arg("--no-defaults")
             .arg(format!("--datadir={}", new.display()))
+            .arg(format!("--tmpdir={}", base.display()))
             .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
             .args(["--innodb-log-file-size=8M", "--innodb-undo-tablespaces=0"])
             .args(as_root())

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: the benchmarks, each an example `bench_NAME.rs` of a crate.
 //!
-//! A benchmark finds the program that it measures by the environment variable `ENTRACTE`, and
-//! prints its own figures. Where it compares, both sides run in it, on the same machine.
+//! The program that it measures is built before it, for release. Where a benchmark compares, both
+//! sides run in it, on the same machine.
 
 use std::path::Path;
 
@@ -36,10 +36,7 @@ pub fn bench(name: &str, args: &[&str]) -> Result<(), String> {
     let mut build = cargo();
     build.args(["build", "--release", "--package", "entracte"]);
     run(build)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR");
-    let target = root.join(target.unwrap_or_else(|| "target".into()));
     let mut command = cargo();
-    command.env("ENTRACTE", target.join("release/entracte"));
     command.args(["run", "--release", "--package", &bench.krate, "--example"]);
     command.arg(format!("bench_{name}")).arg("--").args(args);
     run(command)

@@ -3,6 +3,7 @@
 //! No dependencies: it is built before anything else, and in seconds.
 
 mod bench;
+mod picture;
 mod run;
 mod setup;
 mod test;
@@ -20,7 +21,8 @@ Usage: cargo xtask <command>
   tidy                     the rules of this repository that no compiler knows
   tidy --write             write the tables in docs/ that are made from the code
   bench                    list the benchmarks
-  bench NAME [ARGS]        run one, in a release build";
+  bench NAME [ARGS]        run one, in a release build
+  picture                  run the demo and write docs/demo.svg, the picture in the README";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         ["tidy", "--write"] => tidy::write(),
         ["bench"] => bench::list(),
         ["bench", name, rest @ ..] => bench::bench(name, rest),
+        ["picture"] => picture::picture(),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

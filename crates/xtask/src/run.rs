@@ -64,3 +64,30 @@ pub fn find(fits: impl Fn(&str) -> bool) -> Option<PathBuf> {
         .flatten()
         .find_map(|entry| entry.file_name().to_str().is_some_and(&fits).then(|| entry.path()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_is_looked_at_and_a_failure_is_told() {
+        let shell = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            command
+        };
+        let mut lines = Vec::new();
+        let passed =
+            run_and_look(shell("echo a; echo b; exit 3"), |line| lines.push(line.to_owned()));
+        assert_eq!((passed, lines), (Ok(false), vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(run(shell("exit 0")), Ok(()));
+        assert!(run(shell("exit 3")).unwrap_err().contains("exit status: 3"));
+        assert!(run(Command::new("entracte-no-such-program")).is_err());
+    }
+
+    #[test]
+    fn servers_are_found_outside_of_the_path() {
+        assert!(find(|name| name == "sh").is_some());
+        assert_eq!(find(|name| name == "entracte-no-such-program"), None);
+    }
+}

@@ -47,6 +47,7 @@ pub fn setup() -> Result<(), String> {
     }
     let lacking: Vec<&Package> = PACKAGES.iter().filter(|package| !has_program(package)).collect();
     if lacking.is_empty() {
+        println!("$ setup\nall {} packages that the tests need are here", PACKAGES.len());
         return Ok(());
     }
     let list: Vec<String> = lacking

@@ -80,6 +80,9 @@ pub(super) fn fence(
     }
     let can_kill = rights.global("CONNECTION ADMIN") && !proof.locked.is_empty();
     wait_for_others(&mut server, settings, &mut proof, can_kill, deadline, say)?;
+    // Whoever was ended at the deadline has yet to be undone.
+    let grace = Duration::from_millis(if proof.sessions_ended > 0 { ENDED_MS_MAX } else { 0 });
+    let deadline = deadline.max(Instant::now() + grace);
     hold_every_table(&mut server, settings, &mut proof, deadline, say)?;
     prove(&mut server, settings, &mut proof, deadline, say)?;
     Ok(proof)
@@ -203,14 +206,11 @@ fn hold_every_table(
     let lock = format!("LOCK TABLES {}", names.join(", "));
     let mut said = false;
     loop {
-        let error = match server.run(&lock) {
-            Ok(_) => {
-                server.run_for("UNLOCK TABLES", doing)?;
-                let count = names.len().to_string();
-                proof.evidence.push(("tables locked for writing".to_owned(), count));
-                return Ok(());
-            }
-            Err(error) => error,
+        let Err(error) = server.run(&lock) else {
+            server.run_for("UNLOCK TABLES", doing)?;
+            let count = names.len().to_string();
+            proof.evidence.push(("tables locked for writing".to_owned(), count));
+            return Ok(());
         };
         if is_denied(&error) {
             let note = "without LOCK TABLES a transaction that was left open may go unseen";

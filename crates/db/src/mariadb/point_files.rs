@@ -43,9 +43,8 @@ pub(super) fn possible(
     if let Some(why) = obstacle {
         return Ok(Err(why));
     }
-    let rows = match server.rows(HIDDEN_COLUMNS) {
-        Ok(rows) => rows,
-        Err(_) => return Ok(Err(format!("{} lacks PROCESS", rights.account))),
+    let Ok(rows) = server.rows(HIDDEN_COLUMNS) else {
+        return Ok(Err(format!("{} lacks PROCESS", rights.account)));
     };
     if let Some(row) = rows.first() {
         let name = column(row, 0);

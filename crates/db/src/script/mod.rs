@@ -5,13 +5,14 @@ mod compound;
 mod lexer;
 mod squeeze;
 mod stream;
+mod tokens;
 
 use entracte_model::Hash;
 
 pub use crate::settings::Engine;
 pub use lexer::{Found, Splitter};
 pub use squeeze::squeeze;
-pub use stream::StatementReader;
+pub use stream::{StatementReader, StreamError};
 
 /// One statement of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]

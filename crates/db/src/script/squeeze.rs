@@ -1,6 +1,6 @@
 //! Definitions without what does not change their meaning.
 
-use super::lexer::{
+use super::tokens::{
     comment_len, has_escapes, is_line_comment, is_plain_comment, opens_version_comment, quoted_len,
     version_opener_len,
 };

@@ -40,7 +40,7 @@ impl<R: Read> StatementReader<R> {
     ///
     /// # Errors
     /// Where the stream fails, or what it brings is refused by [`Splitter`].
-    pub fn next(&mut self) -> Result<Option<Statement>, StreamError> {
+    pub fn next_statement(&mut self) -> Result<Option<Statement>, StreamError> {
         loop {
             match self.splitter.next(&self.buffer[self.start..], self.at_end)? {
                 Found::Statement { statement, consumed } => {

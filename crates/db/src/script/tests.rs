@@ -5,7 +5,7 @@ fn texts(engine: Engine, script: &str) -> Vec<String> {
     // Read in small pieces, the result is the same.
     let mut reader = StatementReader::new(engine, QuoteMode::default(), Slow(script.as_bytes()));
     let mut streamed = Vec::new();
-    while let Some(statement) = reader.next().unwrap() {
+    while let Some(statement) = reader.next_statement().unwrap() {
         streamed.push(statement);
     }
     assert_eq!(streamed, whole);

@@ -52,10 +52,27 @@ pub(super) fn restore(
     let path = point.dir.join(COPY);
     copy_from(live, &path, "taking the database back", progress)?;
     if journal_mode(live)? != *wanted {
-        let doing = || DbError::engine::<rusqlite::Error>("setting the journal mode back");
-        live.pragma_update(None, "journal_mode", wanted).map_err(doing())?;
+        set_journal_mode(live, wanted, progress)?;
     }
     Ok(())
+}
+
+/// The engine does not leave the write-ahead log while others have the file open. The contents
+/// are back by then, and as good in one mode as in the other.
+fn set_journal_mode(
+    live: &Connection,
+    wanted: &str,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), DbError> {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    match live.pragma_update(None, "journal_mode", wanted) {
+        Err(error) if matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked)) => {
+            let note = format!("the journal mode is not back to {wanted}: the file is in use");
+            progress(Progress { done: 1, total: 1, unit: "tables", note });
+            Ok(())
+        }
+        set => set.map_err(DbError::engine("setting the journal mode back")),
+    }
 }
 
 fn journal_mode(connection: &Connection) -> Result<String, DbError> {

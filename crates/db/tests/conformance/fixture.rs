@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use entracte_db::{
     Database, DbError, MariadbSettings, Progress, Script, ScriptsDone, Settings, SqliteSettings,
@@ -23,7 +23,7 @@ static SERVER: Mutex<Weak<Mariadb>> = Mutex::new(Weak::new());
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 pub fn shared_server() -> Arc<Mariadb> {
-    let mut held = SERVER.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut held = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(server) = held.upgrade() {
         return server;
     }

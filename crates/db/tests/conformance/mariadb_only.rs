@@ -12,7 +12,7 @@ use crate::fixture::{Fixture, chain, quiet, run};
 const LONG: Duration = Duration::from_secs(60);
 
 /// Entracte enters as root, the game with an account of its own.
-fn with_game_account(server: Arc<Mariadb>) -> (Fixture, Fixture) {
+fn with_game_account(server: &Arc<Mariadb>) -> (Fixture, Fixture) {
     let game = Fixture::mariadb(server.clone());
     let mut fixture = Fixture::mariadb(server.clone());
     let entracte_db::Settings::Mariadb(of_the_game) = game.settings.clone() else { unreachable!() };
@@ -27,7 +27,7 @@ fn with_game_account(server: Arc<Mariadb>) -> (Fixture, Fixture) {
 
 #[test]
 fn the_games_accounts_are_locked_and_their_sessions_ended() {
-    let (fixture, game) = with_game_account(crate::fixture::shared_server());
+    let (fixture, game) = with_game_account(&crate::fixture::shared_server());
     let mut database = fixture.seeded();
     let mut session = game.as_the_game();
     session.run("SELECT 1");
@@ -43,7 +43,7 @@ fn the_games_accounts_are_locked_and_their_sessions_ended() {
 
 #[test]
 fn a_transaction_that_never_ends_is_undone_at_the_deadline() {
-    let (fixture, game) = with_game_account(crate::fixture::shared_server());
+    let (fixture, game) = with_game_account(&crate::fixture::shared_server());
     let mut database = fixture.seeded();
     let sums = database.sums().unwrap();
     let mut session = game.as_the_game();
@@ -60,7 +60,7 @@ fn a_transaction_that_never_ends_is_undone_at_the_deadline() {
 
 #[test]
 fn a_mistyped_account_is_told_of() {
-    let (mut fixture, _game) = with_game_account(crate::fixture::shared_server());
+    let (mut fixture, _game) = with_game_account(&crate::fixture::shared_server());
     fixture.mariadb_settings_mut().game_users.push("nobody@nowhere".to_owned());
     let error = fixture.open().fence(LONG, &mut |_| {}).unwrap_err();
     assert!(chain(&error).contains("nobody@nowhere"), "{error}");
@@ -70,7 +70,7 @@ fn a_mistyped_account_is_told_of() {
 #[test]
 fn events_do_not_fire_while_the_fence_stands() {
     let server = Arc::new(Mariadb::start_with(&["--event-scheduler=ON"]));
-    let (fixture, _game) = with_game_account(server.clone());
+    let (fixture, _game) = with_game_account(&server);
     let mut database = fixture.open();
     run(
         &mut *database,
@@ -143,14 +143,18 @@ fn tables_of_every_kind_come_back() {
 fn tables_that_were_altered_instantly_come_back() {
     let fixture = Fixture::mariadb_admin();
     let mut database = fixture.open();
-    run(&mut *database, &["
+    run(
+        &mut *database,
+        &["
         CREATE TABLE i (id INT AUTO_INCREMENT PRIMARY KEY, a INT);
         INSERT INTO i (a) VALUES (1), (2), (3);
         ALTER TABLE i ADD COLUMN b INT DEFAULT 5, ALGORITHM=INSTANT;
         ALTER TABLE i ADD COLUMN c VARCHAR(9) DEFAULT 'x' FIRST, ALGORITHM=INSTANT;
         ALTER TABLE i DROP COLUMN a, ALGORITHM=INSTANT;
         INSERT INTO i (b) VALUES (7);
-    "]).unwrap();
+    "],
+    )
+    .unwrap();
     let sums = database.sums().unwrap();
     let point = database.take_point(&fixture.path().join("point"), &mut quiet).unwrap();
     assert!(matches!(point.way, PointWay::MariadbFiles(_)), "{:?}", point.notes);
@@ -165,11 +169,15 @@ fn tables_that_were_altered_instantly_come_back() {
 fn a_table_that_had_a_full_text_index_is_not_copied_as_a_file() {
     let fixture = Fixture::mariadb_admin();
     let mut database = fixture.open();
-    run(&mut *database, &["
+    run(
+        &mut *database,
+        &["
         CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a INT, w TEXT, FULLTEXT (w));
         INSERT INTO t (a, w) VALUES (1, 'x'), (2, 'y'), (3, 'z');
         ALTER TABLE t DROP INDEX w;
-    "]).unwrap();
+    "],
+    )
+    .unwrap();
     let sums = database.sums().unwrap();
     let point = database.take_point(&fixture.path().join("point"), &mut quiet).unwrap();
     assert!(matches!(point.way, PointWay::MariadbDump(_)), "{:?}", point.notes);

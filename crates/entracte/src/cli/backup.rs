@@ -110,11 +110,12 @@ fn list(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
         let reason = snapshot.tags.get("reason").map_or("", String::as_str);
         app.print(
             format!(
-                "{}  {}  {:8} {:>9}  {version:8} {reason:8}{proven}",
+                "{}  {}  {:8} {:>9}  {version:8} {reason:8} {}{proven}",
                 snapshot.short,
                 crate::report::local(snapshot.time),
                 word(snapshot.kind),
-                human_bytes(snapshot.bytes)
+                human_bytes(snapshot.bytes),
+                snapshot.name
             ),
             &json!(null),
         );

@@ -1,11 +1,10 @@
 //! `entracte completions`: for shells, and the manual page.
 
-use std::io::Write;
-
 use clap_complete::Shell;
 
 use super::command;
 use crate::exit::{Exit, Failure};
+use crate::report::out;
 
 /// Print completions for a shell, or the manual page
 #[derive(Debug, clap::Args)]
@@ -32,6 +31,6 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     } else if let Some(shell) = args.shell {
         clap_complete::generate(shell, &mut command(), "entracte", &mut text);
     }
-    std::io::stdout().lock().write_all(&text)?;
+    out::bytes(&text);
     Ok(Exit::Done)
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::App;
 use crate::demo::{Wishes, game, play, window};
 use crate::exit::{Exit, Failure};
+use crate::report::out;
 
 /// The most lively players: each is a thread of this process.
 const PLAYERS_MAX: i64 = 200;
@@ -73,6 +74,6 @@ pub fn game(args: &GameArgs) -> Result<Exit, Failure> {
     let listen = args.listen.ok_or_else(|| Failure::usage("where to listen? --listen ADDRESS"))?;
     // A game whose demo was killed has nobody to play for.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
-    let never = game::serve(&args.root, &args.database, listen, |address| println!("{address}"))?;
+    let never = game::serve(&args.root, &args.database, listen, out::log)?;
     match never {}
 }

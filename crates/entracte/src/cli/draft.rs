@@ -8,13 +8,14 @@ use entracte_db::Script;
 use entracte_model::manifest::Delta;
 use entracte_model::record::{Base, Named};
 use entracte_model::schema::Difference;
-use entracte_model::{Manifest, RelPath, Version};
+use entracte_model::{Hash, Manifest, RelPath, Version};
 use entracte_package::check::{self, Finding};
 use entracte_package::git::{self, Commit, GitView};
 use entracte_package::{PackageError, scan};
 use entracte_release::store::Production;
 use entracte_release::{Store, Target, drift};
 
+use super::scripts::{self, ScriptTrouble};
 use crate::config::Config;
 use crate::exit::{Failure, of_fault};
 
@@ -42,8 +43,12 @@ pub struct Draft {
     pub unmentioned: Vec<Commit>,
     /// How the development database differs from production with the scripts run.
     pub drift: Vec<Difference>,
+    /// What is wrong with the scripts, seen beside those that production has had.
+    pub script_faults: Vec<ScriptTrouble>,
     /// Ignored files, for the count.
     pub ignored: u64,
+    /// Whether the tree is under git, so that what git does not know can be found.
+    pub under_git: bool,
     /// The commit that is checked out.
     pub commit: Option<String>,
 }
@@ -67,13 +72,20 @@ impl Draft {
         let view = git::look(&root)?;
         findings.extend(check::tree(&tree, &delta, view.as_ref()));
         findings.extend(check::secrets(&root, &delta));
-        let scripts = scripts(config, store)?;
+        let (scripts, script_faults) = scripts::look(config, store)?;
         let (fragments, fragment_errors) = fragments(config, store)?;
         let documents = documents(config, version, &fragments)?;
-        findings.extend(check::patch_notes(&documents, &config.file.languages));
-        let drift = look_for_drift(config, target, &scripts)?;
-        let unmentioned = unmentioned(store, &root, view.as_ref(), &fragments)?;
+        // Nothing to release needs no notes.
+        if !(delta.is_empty() && scripts.is_empty()) {
+            findings.extend(check::patch_notes(&documents, &config.file.languages));
+        }
+        let drift = match script_faults.is_empty() {
+            true => look_for_drift(config, target, &scripts)?,
+            false => vec![],
+        };
+        let unmentioned = unmentioned(store, &production, &root, view.as_ref(), &fragments)?;
         findings.retain(|finding| !allowed(finding, &config.file.source.allow));
+        let under_git = view.is_some();
         let commit = view.and_then(|view| view.commit);
         Ok(Self {
             production,
@@ -87,9 +99,19 @@ impl Draft {
             fragment_errors,
             unmentioned,
             drift,
+            script_faults,
             ignored,
+            under_git,
             commit,
         })
+    }
+
+    /// How many things speak against packing.
+    pub fn troubles(&self) -> usize {
+        self.findings.len()
+            + self.fragment_errors.len()
+            + self.script_faults.len()
+            + self.drift.len()
     }
 
     /// Whether nothing would change.
@@ -187,27 +209,6 @@ fn scan_tree(
     }
 }
 
-/// Scripts in the configured folder that production has not had with this content.
-fn scripts(config: &Config, store: &Store) -> Result<Vec<PathBuf>, Failure> {
-    let dir = config.at(&config.file.source.scripts);
-    let Ok(entries) = std::fs::read_dir(&dir) else { return Ok(vec![]) };
-    let mut scripts = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_script = path.extension().is_some_and(|extension| extension == "sql");
-        if !is_script {
-            continue;
-        }
-        let up = name.strip_suffix(".down.sql").map_or(name.clone(), |stem| format!("{stem}.sql"));
-        if store.script(&up)?.is_none() {
-            scripts.push(path);
-        }
-    }
-    scripts.sort();
-    Ok(scripts)
-}
-
 /// Fragments that no earlier release consumed, and what is wrong with those that cannot be read.
 fn fragments(config: &Config, store: &Store) -> Result<(Vec<Fragment>, Vec<String>), Failure> {
     let dir = config.at(&config.file.source.changes);
@@ -273,9 +274,15 @@ fn look_for_drift(
         .map_err(|fault| of_fault(&fault))
 }
 
-/// Commits since the last packed one whose id or files no fragment refers to.
+/// The setting that remembers of which commit the tree with this hash was packed.
+pub fn commit_of(manifest: &Hash) -> String {
+    format!("commit of {manifest}")
+}
+
+/// Commits since the one that production was packed of whose id or files no fragment refers to.
 fn unmentioned(
     store: &Store,
+    production: &Production,
     root: &Path,
     view: Option<&GitView>,
     fragments: &[Fragment],
@@ -283,7 +290,7 @@ fn unmentioned(
     if view.is_none_or(|view| view.commit.is_none()) {
         return Ok(vec![]);
     }
-    let Some(since) = store.setting("packed commit")? else { return Ok(vec![]) };
+    let Some(since) = store.setting(&commit_of(&production.base.manifest))? else { return Ok(vec![]) };
     let commits = git::commits_between(root, Some(&since)).unwrap_or_default();
     let mentioned = |commit: &Commit| {
         let by_ref = fragments.iter().flat_map(|fragment| &fragment.refs);

@@ -13,8 +13,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::App;
 use crate::config::Config;
-use crate::exit::{Exit, Failure, of_outcome, question};
-use crate::report::{Ending, Live};
+use crate::exit::{Exit, Failure, question};
+use crate::report::{Ending, Live, out};
 
 /// How often the journal is looked at, in milliseconds.
 const POLL_MS: u64 = 50;
@@ -105,7 +105,7 @@ pub fn follow(
 fn ask_to_stop(runner: Option<&Child>) {
     let pid = runner.and_then(|child| i32::try_from(child.id()).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
-        anstream::eprintln!("asked it to stop at the next safe point; Ctrl-C again stops watching");
+        out::note("asked it to stop at the next safe point; Ctrl-C again stops watching");
         // A runner that ended meanwhile needs no signal.
         let _ = rustix::process::kill_process(pid, Signal::INT);
     }
@@ -113,7 +113,7 @@ fn ask_to_stop(runner: Option<&Child>) {
 
 fn end(live: &Live, target: &Target, id: ReleaseId) -> Result<Exit, Failure> {
     match live.ending() {
-        Ending::Finished(outcome) => Ok(of_outcome(outcome)),
+        Ending::Finished(outcome) => Ok(live.exit(outcome)),
         Ending::Asks(asked) => Err(question(asked)),
         Ending::NotYet => {
             let log = target.log(id);

@@ -20,6 +20,7 @@ mod rehearse;
 mod resume;
 mod rollback;
 mod run;
+mod scripts;
 mod serve;
 mod status;
 mod up;
@@ -29,11 +30,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use entracte_release::{Store, Target};
+use entracte_release::{Store, StoreError, Target};
 
 use crate::config::{Config, ConfigError};
 use crate::exit::{Exit, Failure, TABLE};
-use crate::report::Paint;
+use crate::report::{Paint, out};
 
 /// Puts a new version of a live browser game into production, and takes it back if it breaks.
 #[derive(Debug, Parser)]
@@ -133,7 +134,12 @@ impl App {
         let config = self.config()?;
         let target = self.target(&config)?;
         let store = Store::open_existing(&target.store()).map_err(|error| {
-            Failure::from(error).hint("`entracte init` makes this production known")
+            let exit = match &error {
+                StoreError::Missing { .. } => Exit::Refused,
+                _ => Exit::Broken,
+            };
+            Failure { exit, ..Failure::from(error) }
+                .hint("`entracte init --production-version 1.0` takes production as it stands")
         })?;
         Ok((config, target, store))
     }
@@ -141,16 +147,42 @@ impl App {
     /// Prints `text` for people, or `value` for programs.
     pub fn print(&self, text: impl std::fmt::Display, value: &serde_json::Value) {
         if self.global.json {
-            println!("{value}");
+            out::line(value);
         } else if !self.global.quiet {
-            anstream::println!("{text}");
+            out::line(text);
+        }
+    }
+
+    /// Prints one of several lines for people; programs get one document at the end.
+    pub fn say(&self, text: impl std::fmt::Display) {
+        if !self.global.json && !self.global.quiet {
+            out::line(text);
+        }
+    }
+
+    /// Prints the one document that programs get.
+    pub fn document(&self, value: &serde_json::Value) {
+        if self.global.json {
+            out::line(value);
+        }
+    }
+
+    /// Prints what is wrong: people who want quiet want to know that.
+    pub fn complain(&self, text: impl std::fmt::Display, value: &serde_json::Value) {
+        match (self.global.json, self.global.quiet) {
+            (true, _) => out::line(value),
+            (false, true) => out::note(text),
+            (false, false) => out::line(text),
         }
     }
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     let app = App { paint: Paint::detect(), global: cli.global };
     match run(&app, cli.command) {
         Ok(exit) => ExitCode::from(exit as u8),
@@ -164,16 +196,32 @@ pub fn main() -> ExitCode {
 fn report(app: &App, failure: &Failure) {
     if app.global.json {
         let value = serde_json::json!({
-            "error": failure.message, "hint": failure.hint, "exit": failure.exit as u8,
+            "error": out::plain(&failure.message), "hint": failure.hint, "exit": failure.exit as u8,
         });
-        println!("{value}");
+        out::line(value);
         return;
     }
     let paint = app.paint;
-    anstream::eprintln!("{} {}", paint.bad("error:"), failure.message);
+    out::note(format!("{} {}", paint.bad("error:"), failure.message));
     if let Some(hint) = &failure.hint {
-        anstream::eprintln!("{}  {hint}", paint.dim("hint:"));
+        out::note(format!("{}  {hint}", paint.dim("hint:")));
     }
+}
+
+/// A command line that is wrong, or that asks for help or the version.
+fn usage(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && json {
+        let text = error.render().to_string();
+        let message = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+        let value = serde_json::json!({ "error": message, "hint": null, "exit": Exit::Usage as u8 });
+        out::line(value);
+    } else if error.use_stderr() {
+        out::note(error.render().ansi().to_string().trim_end());
+    } else {
+        out::line(error.render().ansi().to_string().trim_end());
+    }
+    if error.use_stderr() { ExitCode::from(Exit::Usage as u8) } else { ExitCode::SUCCESS }
 }
 
 fn run(app: &App, command: Command) -> Result<Exit, Failure> {

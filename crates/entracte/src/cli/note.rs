@@ -81,16 +81,24 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     if args.list {
         return list(app, &dir);
     }
-    let text = args.text.as_deref().unwrap_or_default();
+    let text = args.text.as_deref().unwrap_or_default().trim();
+    if text.is_empty() {
+        return Err(Failure::usage("what changed? The note is empty")
+            .hint("entracte note \"The market opens at level 5\""));
+    }
     let first = config.file.languages.first().cloned().unwrap_or_else(|| "en".into());
     let mut texts = BTreeMap::from([(first, text.to_owned())]);
     if let Some(french) = &args.fr {
         texts.insert("fr".into(), french.clone());
     }
     for other in &args.other {
-        let (lang, text) = other.split_once('=').ok_or_else(|| {
+        let bad = || {
             Failure::usage(format!("{other:?}: expected a language and a text: --in de=\"…\""))
-        })?;
+        };
+        let (lang, text) = other.split_once('=').ok_or_else(bad)?;
+        if lang.is_empty() || !lang.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            return Err(bad());
+        }
         texts.insert(lang.to_owned(), text.to_owned());
     }
     // A language that is still missing gets its heading, so that it is not forgotten.
@@ -105,14 +113,19 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     };
     let body =
         fragment::render_new(args.kind.into(), &audience, args.area.as_deref(), &args.refs, &texts);
-    let path = free_path(&dir, &args.slug.clone().unwrap_or_else(|| slug(text)))?;
+    let name = match &args.slug {
+        Some(given) => checked(given)?,
+        None => slug(text),
+    };
+    let path = free_path(&dir, &name)?;
     std::fs::create_dir_all(&dir)?;
     entracte_host::durable::write(&path, body.as_bytes(), 0o644)?;
     let missing: Vec<&String> =
         texts.iter().filter(|(_, text)| text.is_empty()).map(|(lang, _)| lang).collect();
     let mut said = format!("{} {}", app.paint.good("Noted:"), path.display());
     if !missing.is_empty() {
-        said.push_str(&format!("\n  to be completed in: {missing:?}"));
+        let list: Vec<&str> = missing.iter().map(|lang| lang.as_str()).collect();
+        said.push_str(&format!("\n  still to be written in: {}", list.join(", ")));
     }
     app.print(said, &json!({ "path": path, "missing_languages": missing }));
     Ok(Exit::Done)
@@ -127,15 +140,27 @@ fn list(app: &App, dir: &std::path::Path) -> Result<Exit, Failure> {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failure::refused(lines.join("\n"))
     })?;
+    let width = fragments.iter().map(|fragment| fragment.slug.len()).max().unwrap_or(0);
     for fragment in &fragments {
         let text =
             fragment.text.values().next().map_or("", |text| text.lines().next().unwrap_or(""));
-        app.print(
-            format!("{:9} {:30} {text}", fragment.kind.word(), fragment.slug),
-            &serde_json::to_value(fragment)?,
-        );
+        app.say(format!("{:9} {:width$}  {text}", fragment.kind.word(), fragment.slug));
     }
+    if fragments.is_empty() {
+        app.say("nothing is noted");
+    }
+    app.document(&serde_json::to_value(&fragments)?);
     Ok(Exit::Done)
+}
+
+/// A name that somebody gave, which must be one that the reader of the folder takes.
+fn checked(slug: &str) -> Result<String, Failure> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if slug.is_empty() || !slug.chars().all(plain) {
+        let message = format!("expected a name of small letters, digits and `-`, found {slug:?}");
+        return Err(Failure::usage(message).hint("--slug open-market"));
+    }
+    Ok(slug.to_owned())
 }
 
 /// A file name from a text: `The market opens!` gives `the-market-opens`.

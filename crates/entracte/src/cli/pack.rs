@@ -8,9 +8,11 @@ use entracte_release::{Store, Target, planner};
 use serde_json::json;
 
 use super::App;
-use super::draft::{Draft, allowed};
+use super::draft::{Draft, allowed, commit_of};
+use super::status::list;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use crate::report::out;
 
 /// Make the signed package of the next version
 #[derive(Debug, clap::Args)]
@@ -44,13 +46,13 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let record = &packed.record;
     app.print(
         format!(
-            "{} {} from {}: {} files to write, {} to delete, {} scripts; {} ({})",
+            "{} {} from {}: {} to write, {} to delete, {}\n  {} ({})",
             app.paint.good("Packed"),
             record.version,
             record.base.as_ref().map_or("nothing".to_owned(), |base| base.version.to_string()),
-            record.delta.put.len(),
+            out::count(record.delta.put.len(), "path"),
             record.delta.delete.len(),
-            record.scripts.len(),
+            out::count(record.scripts.len(), "script"),
             packed.archive.display(),
             human_bytes(packed.archive_bytes)
         ),
@@ -93,11 +95,12 @@ pub fn pack(
     draft.findings.retain(|finding| !allowed(finding, &allow));
     refuse(app, &draft)?;
     if args.dry_run {
-        app.print("Nothing is forgotten; nothing was made (dry run).", &json!({ "dry_run": true }));
+        let text = format!("{version} could be packed; nothing was made (dry run).");
+        app.print(text, &json!({ "dry_run": true, "version": version, "ready": true }));
         return Ok(None);
     }
     let packed = write(args, config, target, store, &draft, &version)?;
-    store.set_setting("packed commit", draft.commit.as_deref())?;
+    store.set_setting(&commit_of(&draft.tree.hash()), draft.commit.as_deref())?;
     Ok(Some(packed))
 }
 
@@ -109,16 +112,14 @@ fn refuse(app: &App, draft: &Draft) -> Result<(), Failure> {
         )
         .hint("`entracte status` shows what it compares"));
     }
-    let mut list: Vec<String> = Vec::new();
-    for finding in &draft.findings {
-        list.push(format!("  {finding}\n      {}", app.paint.dim(finding.hint())));
+    match draft.troubles() {
+        0 => Ok(()),
+        troubles => {
+            let (are, list) = (if troubles == 1 { "is" } else { "are" }, list(app, draft));
+            let things = out::count(troubles, "thing");
+            Err(Failure::refused(format!("{things} {are} in the way:\n{}", list.join("\n"))))
+        }
     }
-    list.extend(draft.fragment_errors.iter().map(|error| format!("  {error}")));
-    list.extend(draft.drift.iter().map(|difference| format!("  after the scripts, {difference}")));
-    if list.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::refused(format!("{} things are in the way:\n{}", list.len(), list.join("\n"))))
 }
 
 fn write(

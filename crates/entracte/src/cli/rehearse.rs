@@ -6,6 +6,7 @@ use entracte_release::rehearse;
 use super::App;
 use super::plan::{find, open};
 use crate::exit::{Exit, Failure, of_fault};
+use crate::report::out;
 
 /// Run a release's scripts, and the way back, on a restored copy of production's newest backup
 #[derive(Debug, clap::Args)]
@@ -26,7 +27,7 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let dir = tempfile::tempdir()?;
     let mut say = |text: &str| {
         if !app.global.json && !app.global.quiet {
-            anstream::println!("  {text}");
+            out::line(format!("  {text}"));
         }
     };
     let found = rehearse::rehearse(&target, &store, &archive, dir.path(), &mut say)

@@ -28,14 +28,17 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     // A session of its own: a closed terminal or a lost connection reaches it no more. It fails
     // only where this process leads a session already, which is as good.
     let _ = rustix::process::setsid();
-    let (_, target, _) = app.production()?;
+    let (_, target, store) = app.production()?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let wishes = Wishes { abort: args.abort, retry: args.retry };
     match entracte_release::run(&target, args.release, wishes, &stop) {
-        Ok(Ended::Finished(outcome)) => Ok(of_outcome(&outcome)),
+        Ok(Ended::Finished(outcome)) => {
+            let plan = store.release(args.release)?.plan;
+            Ok(of_outcome(&outcome, &plan, &store.entries(args.release, 0)?))
+        }
         Ok(Ended::Asked(asked)) => Err(question(&asked)),
         Err(error @ EngineError::Busy(_)) => {
             Err(Failure { exit: Exit::Busy, ..Failure::from(error) })

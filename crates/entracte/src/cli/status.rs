@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::App;
 use super::draft::Draft;
+use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use crate::report::out;
 
 /// Show what the next release would change, and what would be forgotten
 #[derive(Debug, clap::Args)]
@@ -29,26 +31,41 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let next = store.production()?.map(|production| production.base.version.next_minor());
     let next = next.unwrap_or_else(|| "1.0.0".parse().expect("this is a version"));
     let draft = Draft::look(&config, &target, &store, &next)?;
-    let ready =
-        draft.findings.is_empty() && draft.fragment_errors.is_empty() && draft.drift.is_empty();
-    app.print(text(app, args, &draft), &value(&draft));
-    Ok(if ready { Exit::Done } else { Exit::Refused })
+    let frozen = store.setting("freeze")?;
+    let text = text(app, args, &config, &draft, frozen.as_deref());
+    let value = value(&draft, frozen.as_deref());
+    if draft.troubles() > 0 {
+        app.complain(text, &value);
+        return Ok(Exit::Refused);
+    }
+    app.print(text, &value);
+    Ok(Exit::Done)
 }
 
-fn text(app: &App, args: &Args, draft: &Draft) -> String {
+fn text(
+    app: &App,
+    args: &Args,
+    config: &Config,
+    draft: &Draft,
+    frozen: Option<&str>,
+) -> String {
     let paint = app.paint;
     let mut lines = vec![format!(
-        "Production holds {} ({} files), since {}.",
+        "Production holds {} ({}), since {}.",
         paint.bold(&draft.production.base.version),
-        draft.base.files(),
+        files(draft.base.files()),
         crate::report::local(draft.production.since)
     )];
+    if let Some(why) = frozen {
+        lines.push(paint.warn(format!("Releases are frozen: {why}")).to_string());
+    }
     changes(app, args, draft, &mut lines);
     for script in &draft.scripts {
-        lines.push(format!("  {} SQL {}", paint.accent("+"), script.display()));
+        let shown = script.strip_prefix(&config.dir).unwrap_or(script);
+        lines.push(format!("  {} {}", paint.accent("+"), shown.display()));
     }
     if !draft.fragments.is_empty() {
-        lines.push(format!("Patch notes: {} changes noted.", draft.fragments.len()));
+        lines.push(format!("Patch notes: {} noted.", out::count(draft.fragments.len(), "change")));
     }
     for commit in &draft.unmentioned {
         lines.push(format!(
@@ -59,7 +76,15 @@ fn text(app: &App, args: &Args, draft: &Draft) -> String {
         ));
     }
     problems(app, draft, &mut lines);
+    if !draft.under_git {
+        let text = "The tree is not under git: nobody can tell which of these files were meant.";
+        lines.push(paint.dim(text).to_string());
+    }
     lines.join("\n")
+}
+
+fn files(number: u64) -> String {
+    out::count(usize::try_from(number).unwrap_or(usize::MAX), "file")
 }
 
 fn changes(app: &App, args: &Args, draft: &Draft, lines: &mut Vec<String>) {
@@ -88,7 +113,7 @@ fn changes(app: &App, args: &Args, draft: &Draft, lines: &mut Vec<String>) {
 
 fn problems(app: &App, draft: &Draft, lines: &mut Vec<String>) {
     let paint = app.paint;
-    let count = draft.findings.len() + draft.fragment_errors.len() + draft.drift.len();
+    let count = draft.troubles();
     if count == 0 {
         lines.push(match draft.is_empty() {
             true => "Nothing to release.".to_owned(),
@@ -99,10 +124,22 @@ fn problems(app: &App, draft: &Draft, lines: &mut Vec<String>) {
         });
         return;
     }
-    lines.push(paint.bad(format!("{count} things would be forgotten or go wrong:")).to_string());
+    let heading = format!("{} would be forgotten or go wrong:", out::count(count, "thing"));
+    lines.push(paint.bad(heading).to_string());
+    lines.extend(list(app, draft));
+}
+
+/// What speaks against packing, a line and a hint each.
+pub fn list(app: &App, draft: &Draft) -> Vec<String> {
+    let paint = app.paint;
+    let mut lines = Vec::new();
     for finding in &draft.findings {
         lines.push(format!("  {} {finding}", paint.bad("✗")));
         lines.push(format!("      {}", paint.dim(finding.hint())));
+    }
+    for trouble in &draft.script_faults {
+        lines.push(format!("  {} {trouble}", paint.bad("✗")));
+        lines.push(format!("      {}", paint.dim(trouble.hint())));
     }
     for error in &draft.fragment_errors {
         lines.push(format!("  {} {error}", paint.bad("✗")));
@@ -114,18 +151,26 @@ fn problems(app: &App, draft: &Draft, lines: &mut Vec<String>) {
         let hint = "development's database has this and production would not: add it to a script";
         lines.push(format!("      {}", paint.dim(hint)));
     }
+    lines
 }
 
-fn value(draft: &Draft) -> serde_json::Value {
+fn value(draft: &Draft, frozen: Option<&str>) -> serde_json::Value {
     let ordered = scripts::order(draft.scripts.clone()).map(|ordered| ordered.up);
-    let findings: Vec<_> = draft
-        .findings
-        .iter()
-        .map(|finding| {
-            json!({ "code": finding.code(), "text": finding.to_string(), "hint": finding.hint() })
-        })
+    let finding = |code: &str, text: String, hint: String| {
+        json!({ "code": code, "text": text, "hint": hint })
+    };
+    let found = draft.findings.iter();
+    let scripts_found = draft.script_faults.iter();
+    let findings: Vec<_> = found
+        .map(|found| finding(found.code(), found.to_string(), found.hint()))
+        .chain(scripts_found.map(|found| {
+            finding(found.code(), found.to_string(), found.hint().to_owned())
+        }))
         .collect();
     json!({
+        "ready": draft.troubles() == 0,
+        "frozen": frozen,
+        "under_git": draft.under_git,
         "production": draft.production.base.version,
         "changes": draft.base.changes_to(&draft.tree),
         "bytes": draft.delta.bytes(),

@@ -1,14 +1,17 @@
 //! `entracte verify`: a package against its signature, or production against its manifest.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use entracte_model::manifest::Change;
+use entracte_model::{RelPath, Version};
 use entracte_package::archive::{self, Archive};
 use entracte_package::verify;
 use serde_json::json;
 
 use super::App;
 use crate::exit::{Exit, Failure};
+use crate::report::out;
 
 /// Verify production file by file against what was released, or a package against its signature
 #[derive(Debug, clap::Args)]
@@ -62,27 +65,26 @@ fn verify_production(app: &App, heal: bool) -> Result<Exit, Failure> {
         store.production()?.ok_or_else(|| Failure::refused("production is not known yet"))?;
     let expected = store.manifest(&production.base.manifest)?;
     let outside = target.outside();
+    let mut repaired = Vec::new();
     let mut changes = verify::tree(&target.root, &expected, &outside, Some(&target.scan_cache()))?;
     if heal && !changes.is_empty() {
         let archives = packages(&target)?;
         let archives: Vec<&Archive> = archives.iter().collect();
         let healed = verify::heal(&target.root, &expected, &archives, &outside)?;
         for path in &healed.repaired {
-            app.print(
-                format!("  {} {path}", app.paint.good("repaired")),
-                &json!({ "repaired": path }),
-            );
+            app.say(format!("  {} {path}", app.paint.good("repaired")));
         }
+        repaired = healed.repaired;
         changes = healed.left;
     }
     for (path, change) in &changes {
-        let sign = match change {
-            Change::Created => app.paint.good("+"),
-            Change::Modified => app.paint.warn("~"),
-            Change::Deleted => app.paint.bad("-"),
+        let (sign, what) = match change {
+            Change::Created => (app.paint.good("+"), "is not part of it"),
+            Change::Modified => (app.paint.warn("~"), "was changed"),
+            Change::Deleted => (app.paint.bad("-"), "is missing"),
         };
         if !app.global.json {
-            app.print(format!("  {sign} {path}"), &json!(null));
+            app.complain(format!("  {sign} {path} {}", app.paint.dim(what)), &json!(null));
         }
     }
     let version = &production.base.version;
@@ -92,12 +94,32 @@ fn verify_production(app: &App, heal: bool) -> Result<Exit, Failure> {
             app.paint.good("Production is exactly"),
             expected.files()
         );
-        app.print(text, &json!({ "version": version, "changes": changes }));
+        app.print(text, &value(version, &changes, &repaired));
         return Ok(Exit::Done);
     }
-    let text = format!("{} paths are not as {version} has them", changes.len());
-    app.print(app.paint.bad(text), &json!({ "version": version, "changes": changes }));
+    let paths = out::count(changes.len(), "path");
+    let are = if changes.len() == 1 { "is" } else { "are" };
+    let hint = match heal {
+        true => "no package that production was given holds the rest",
+        false => "`entracte verify --heal` puts back what the packages hold",
+    };
+    let text = format!(
+        "{}\n{}  {hint}",
+        app.paint.bad(format!("{paths} {are} not as {version} has them")),
+        app.paint.dim("hint:")
+    );
+    app.complain(text, &value(version, &changes, &repaired));
     Ok(Exit::Refused)
+}
+
+fn value(
+    version: &Version,
+    changes: &BTreeMap<RelPath, Change>,
+    repaired: &[RelPath],
+) -> serde_json::Value {
+    json!({
+        "good": changes.is_empty(), "version": version, "changes": changes, "repaired": repaired,
+    })
 }
 
 /// Every package that production was given and whose signature is still good.

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use entracte_model::RelPath;
-use entracte_release::smoke::Check;
 use serde::Deserialize;
 
+use super::smoke::Smoke;
 use super::units::{Duration, Size, TimeOfDay};
 
 /// The whole file.
@@ -100,7 +100,7 @@ pub struct Target {
     #[serde(default)]
     pub backup: Backup,
     #[serde(default)]
-    pub smoke: Vec<Check>,
+    pub smoke: Vec<Smoke>,
 }
 
 fn two() -> u32 {

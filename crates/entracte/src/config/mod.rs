@@ -3,6 +3,8 @@
 pub mod check;
 pub mod file;
 pub mod keys;
+mod sense;
+pub mod smoke;
 pub mod units;
 
 use std::path::{Path, PathBuf};
@@ -71,12 +73,14 @@ pub enum ConfigError {
         expected: Vec<String>,
     },
     /// A target that is not in the file.
-    #[error("there is no target `{asked}` in {}; it has: {}", path.display(), known.join(", "))]
+    #[error("there is no target `{asked}` in {}{}", path.display(), suggestion(nearest.as_deref(), known))]
     NoTarget {
         /// The file.
         path: PathBuf,
         /// What was asked for.
         asked: String,
+        /// The nearest that there is.
+        nearest: Option<String>,
         /// What there is.
         known: Vec<String>,
     },
@@ -95,6 +99,7 @@ pub enum ConfigError {
 fn suggestion(nearest: Option<&str>, expected: &[String]) -> String {
     match nearest {
         Some(nearest) => format!("; did you mean `{nearest}`?"),
+        None if expected.is_empty() => "; the file has none".to_owned(),
         None => format!("; expected one of: {}", expected.join(", ")),
     }
 }
@@ -133,7 +138,9 @@ impl Config {
         let path = std::path::absolute(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
-        Ok(Self { path, dir, file })
+        let config = Self { path, dir, file };
+        config.judge()?;
+        Ok(config)
     }
 
     /// The target to work on: the one asked for, the only one, or `production`.
@@ -148,12 +155,7 @@ impl Config {
         if targets.contains_key(name) {
             return Ok(name.to_owned());
         }
-        let near = known.iter().map(String::as_str).collect::<Vec<_>>();
-        let asked = match nearest(name, &near) {
-            Some(nearest) => format!("{name}` (did you mean `{nearest}`?) `"),
-            None => name.to_owned(),
-        };
-        Err(ConfigError::NoTarget { path: self.path.clone(), asked, known })
+        Err(self.no_target(name))
     }
 
     /// A path of the file, from its folder.
@@ -162,8 +164,8 @@ impl Config {
             Ok(rest) => home().join(rest),
             Err(_) => path.to_owned(),
         };
-        // Without `.` and without a trailing slash, so that parents and names can be asked for.
-        self.dir.join(expanded).components().collect()
+        // Without dots and without a trailing slash, so that parents and names can be asked for.
+        sense::tidy(&self.dir.join(expanded))
     }
 
     /// What players call the game.
@@ -190,16 +192,20 @@ impl Config {
     }
 
     fn file_target(&self, name: &str) -> Result<&file::Target, ConfigError> {
-        self.file.target.get(name).ok_or_else(|| ConfigError::NoTarget {
-            path: self.path.clone(),
-            asked: name.to_owned(),
-            known: self.file.target.keys().cloned().collect(),
-        })
+        self.file.target.get(name).ok_or_else(|| self.no_target(name))
+    }
+
+    fn no_target(&self, asked: &str) -> ConfigError {
+        let known: Vec<String> = self.file.target.keys().cloned().collect();
+        let names: Vec<&str> = known.iter().map(String::as_str).collect();
+        let nearest = nearest(asked, &names).map(str::to_owned);
+        ConfigError::NoTarget { path: self.path.clone(), asked: asked.to_owned(), nearest, known }
     }
 
     /// Everything that a release must know of the target `name`.
     pub fn target(&self, name: &str) -> Result<Target, ConfigError> {
         let target = self.file_target(name)?;
+        self.judge_target(name, target)?;
         let state = self.at(&target.state);
         let or_in_state = |given: &Option<PathBuf>, default: &str| match given {
             Some(path) => self.at(path),
@@ -231,7 +237,7 @@ impl Config {
                 workers_start: target.hooks.workers_start.clone(),
                 timeout_ms: target.hooks.timeout.ms,
             },
-            smoke: target.smoke.clone(),
+            smoke: target.smoke.iter().map(|smoke| smoke.0.clone()).collect(),
             smoke_passes: target.smoke_passes,
             pace: Pace {
                 notice_ms: target.pace.notice.ms,
@@ -432,8 +438,8 @@ gate = { upstream = \"127.0.0.1:8081\" }
         for key in keys::KEYS.iter().filter(|key| key.path.starts_with("target.*.")) {
             let field = key.path.rsplit('.').next().unwrap_or_default();
             let source = include_str!("file.rs");
-            let smoke = include_str!("../../../release/src/smoke.rs");
-            let wanted = format!("pub {field}:");
+            let smoke = include_str!("smoke.rs");
+            let wanted = format!("{field}:");
             assert!(
                 source.contains(&wanted) || smoke.contains(&wanted),
                 "{} is not read",

@@ -32,7 +32,7 @@ pub fn serve(target: &Target, listen: SocketAddr, stop: &AtomicBool) -> Result<(
     let target = Arc::new(target.clone());
     runtime.block_on(async {
         let listener = TcpListener::bind(listen).await?;
-        anstream::println!("the dashboard is at http://{}", listener.local_addr()?);
+        crate::report::out::log(format!("the dashboard is at http://{}", listener.local_addr()?));
         while !stop.load(Ordering::SeqCst) {
             let accepted = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
             let Ok(Ok((stream, _))) = accepted else { continue };

@@ -50,11 +50,19 @@ pub enum GameError {
     #[error("the template asks for {0}, which rules.json does not have")]
     Unknown(String),
     /// The database refuses.
-    #[error("{0}")]
+    #[error("{}", said(.0))]
     Sql(#[from] rusqlite::Error),
     /// No randomness for a session.
     #[error("no randomness: {0}")]
     Random(getrandom::Error),
+}
+
+/// What the database said, without the statement around it.
+fn said(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// One request, as far as the game looks at it.
@@ -117,7 +125,10 @@ impl Game {
         match pages::answer(self, request) {
             Ok(reply) => reply,
             // The habit that smoke tests have to see through: the status says that all is well.
-            Err(error) => Reply::page(200, format!("<b>Fatal error</b>: {}", pages::escape(&error.to_string()))),
+            Err(error) => {
+                let error = pages::escape(&error.to_string());
+                Reply::page(200, format!("<p>Fatal error: {error}</p>"))
+            }
         }
     }
 
@@ -137,7 +148,8 @@ pub fn serve(
     let game = Arc::new(Game { root: root.to_owned(), database: database.to_owned() });
     // Whoever closes a database last clears its log away. Requests open and close it all the time:
     // while this one looks at it, none of them is ever the last.
-    let _last = Book::open(database).and_then(|book| book.list("SELECT 1 FROM players LIMIT 1", None).map(|_| book));
+    let last = Book::open(database).map_err(std::io::Error::other)?;
+    last.list("SELECT 1 FROM players LIMIT 1", None).map_err(std::io::Error::other)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(listen).await?;
@@ -148,7 +160,9 @@ pub fn serve(
                     tokio::spawn(connection(Arc::clone(&game), stream));
                 }
                 // Out of files, or a client that left early: both pass.
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(ACCEPT_PAUSE_MS)).await,
+                Err(_) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+                }
             }
         }
     })
@@ -192,7 +206,8 @@ fn head(request: &hyper::Request<Incoming>) -> Request {
         .map(|(_, value)| value.to_owned());
     Request {
         // HEAD is answered as GET; hyper leaves the content out.
-        method: if *request.method() == Method::HEAD { "GET" } else { request.method().as_str() }.to_owned(),
+        method: if *request.method() == Method::HEAD { "GET" } else { request.method().as_str() }
+            .to_owned(),
         path: request.uri().path().to_owned(),
         session,
         form: BTreeMap::new(),

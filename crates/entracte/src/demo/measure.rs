@@ -91,7 +91,11 @@ fn releases(
         let window = closed.get(number);
         let longest = |was_in| window.and_then(|window| longest_ms(outages, window, epoch, was_in));
         Release {
-            from: release.plan.from.as_ref().map_or("nothing".into(), |base| base.version.to_string()),
+            from: release
+                .plan
+                .from
+                .as_ref()
+                .map_or("nothing".into(), |base| base.version.to_string()),
             to: release.plan.to.version.to_string(),
             outcome: outcome.into(),
             why,
@@ -109,7 +113,9 @@ fn longest_ms(outages: &[Outage], window: &Closed, epoch: UnixMs, was_in: bool) 
     outages
         .iter()
         .filter(|outage| outage.was_in == was_in)
-        .filter(|outage| epoch + ms(outage.from) < window.until && epoch + ms(outage.until) > window.from)
+        .filter(|outage| {
+            epoch + ms(outage.from) < window.until && epoch + ms(outage.until) > window.from
+        })
         .map(|outage| ms(outage.until - outage.from))
         .max()
 }
@@ -124,10 +130,16 @@ fn judge_releases(releases: &[Release], wrong: &mut Vec<String>) {
     for release in releases.iter().filter(|release| release.closed_ms.is_none()) {
         wrong.push(format!("the gate was not seen closed for {}", release.to));
     }
-    let because = |release: &Release| release.why.as_ref().is_none_or(|why| why.contains("smoke test"));
-    for release in releases.iter().filter(|release| release.outcome == "taken back" && !because(release)) {
+    let because =
+        |release: &Release| release.why.as_ref().is_none_or(|why| why.contains("smoke test"));
+    for release in
+        releases.iter().filter(|release| release.outcome == "taken back" && !because(release))
+    {
         let why = release.why.as_deref().unwrap_or_default();
-        wrong.push(format!("{} was to fail in its smoke test, and failed otherwise: {why}", release.to));
+        wrong.push(format!(
+            "{} was to fail in its smoke test, and failed otherwise: {why}",
+            release.to
+        ));
     }
 }
 
@@ -135,8 +147,11 @@ fn judge_releases(releases: &[Release], wrong: &mut Vec<String>) {
 fn taken_back(stage: &Stage, releases: &[Release], wrong: &mut Vec<String>) -> Option<Compared> {
     let number = releases.iter().position(|release| release.outcome == "taken back")? + 1;
     match window::noted(&stage.at("window"), &format!("r{number}")) {
-        Ok((closed, opening)) => {
-            let compared = closed.compare(&opening);
+        Ok(noted) => {
+            let compared = noted.compare();
+            if noted.closed.differences(&noted.undoing).is_empty() {
+                wrong.push("the release changed nothing that could have been taken back".into());
+            }
             wrong.extend(compared.differences.iter().map(|what| format!("not taken back: {what}")));
             Some(compared)
         }
@@ -148,7 +163,8 @@ fn taken_back(stage: &Stage, releases: &[Release], wrong: &mut Vec<String>) -> O
 }
 
 fn requests(diaries: &[Diary], wrong: &mut Vec<String>) -> Requests {
-    let mut took: Vec<u64> = diaries.iter().flat_map(|diary| diary.took_us.iter().copied()).collect();
+    let mut took: Vec<u64> =
+        diaries.iter().flat_map(|diary| diary.took_us.iter().copied()).collect();
     let lost: Vec<&String> = diaries.iter().flat_map(|diary| &diary.lost).collect();
     if !lost.is_empty() {
         wrong.push(format!("{} requests were lost", lost.len()));
@@ -240,7 +256,12 @@ mod tests {
             until: Duration::from_millis(until),
             was_in,
         };
-        let outages = [outage(0, 90, true), outage(100, 400, true), outage(90, 600, false), outage(900, 2_000, true)];
+        let outages = [
+            outage(0, 90, true),
+            outage(100, 400, true),
+            outage(90, 600, false),
+            outage(900, 2_000, true),
+        ];
         let window = Closed { from: UnixMs(1_150), until: UnixMs(1_350) };
         let longest = |was_in| longest_ms(&outages, &window, UnixMs(1_000), was_in);
         assert_eq!((longest(true), longest(false)), (Some(300), Some(510)));

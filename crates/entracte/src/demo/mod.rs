@@ -16,7 +16,6 @@ mod stage;
 mod versions;
 pub mod window;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,14 +28,14 @@ use entracte_release::clock::now;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exit::{Exit, Failure};
-use crate::report::Paint;
+use crate::report::{Paint, out};
 use measure::Run;
 use monitor::{Closed, Monitor};
 use players::{Crowd, Diary};
 use processes::Running;
 use report::Report;
 use screen::Screen;
-use stage::{SEEDED, Stage};
+use stage::{Places, SEEDED, Stage};
 use versions::{GameVersion, V1_1, V1_2};
 
 /// How long everybody may take to come in, in milliseconds.
@@ -73,7 +72,8 @@ pub fn play(wishes: &Wishes) -> Result<Exit, Failure> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    let screen = Arc::new(Screen::new(wishes.paint, !wishes.json && !wishes.quiet));
+    let shows = !wishes.json && !wishes.quiet;
+    let screen = Arc::new(Screen::new(wishes.paint, shows, Arc::clone(&stop)));
     let mut stage = Stage::build(wishes.dir.as_deref())?;
     if wishes.keep {
         stage.keep();
@@ -92,11 +92,11 @@ pub fn play(wishes: &Wishes) -> Result<Exit, Failure> {
 
 fn show(wishes: &Wishes, report: &Report) -> Result<(), Failure> {
     if wishes.json {
-        println!("{}", serde_json::to_string(report)?);
+        out::log(serde_json::to_string(report)?);
         return Ok(());
     }
     for line in report.text(wishes.paint) {
-        anstream::println!("{line}");
+        out::log(line);
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ struct Theatre {
     stage: Stage,
     screen: Arc<Screen>,
     stop: Arc<AtomicBool>,
-    address: SocketAddr,
+    places: Places,
     socket: PathBuf,
 }
 
@@ -118,13 +118,15 @@ impl Theatre {
     fn open(stage: Stage, screen: Arc<Screen>, stop: Arc<AtomicBool>) -> Result<Self, Failure> {
         let paint = screen.paint;
         screen.say(format!(
-            "{}, a small browser game (SQLite, {SEEDED} players on its books), plays in production.",
-            paint.bold("The Lantern Inn")
+            "{}, a small browser game (SQLite, {} players on its books), is in production.",
+            paint.bold("The Lantern Inn"),
+            report::grouped(SEEDED.into())
         ));
         screen.say(format!("{}", paint.dim(format!("Its folders: {}", stage.dir().display()))));
         let (game, upstream) = processes::game(&stage)?;
-        let address = processes::free_address()?;
-        stage.configure(upstream, address)?;
+        let [gate, dashboard] = processes::free_addresses()?;
+        let places = Places { game: upstream, gate, dashboard };
+        stage.configure(&places)?;
         let args = ["init", "--production-version", "1.0"];
         let ended = processes::command(&stage, &screen, &args, &stop)?;
         expect(&args, &ended, Exit::Done)?;
@@ -132,15 +134,15 @@ impl Theatre {
         let client = Client::new(&socket);
         screen.command(&["up"]);
         let open = || client.status().is_ok_and(|at| at.phase == Phase::Open && at.upstream_ok);
-        let gate = processes::up(&stage, open)?;
-        screen.child_line(&format!("the gate listens on http://{address}, the game is {upstream}"));
-        Ok(Self { _gate: gate, _game: game, stage, screen, stop, address, socket })
+        let up = processes::up(&stage, open)?;
+        screen.say(format!("the gate listens on http://{gate}, the game is {upstream}"));
+        Ok(Self { _gate: up, _game: game, stage, screen, stop, places, socket })
     }
 
     /// Lets the players in, and waits until all of them are.
     fn let_in(&self, count: usize) -> Result<(Crowd, (Instant, UnixMs)), Failure> {
         let epoch = (Instant::now(), now());
-        let crowd = Crowd::start(count, self.address, epoch.0)?;
+        let crowd = Crowd::start(count, self.places.gate, epoch.0)?;
         let all = || usize::try_from(crowd.now.inside.load(Ordering::Relaxed)) == Ok(count);
         while !all() {
             self.go_on()?;
@@ -156,7 +158,8 @@ impl Theatre {
 
     /// Both releases, while the crowd plays.
     fn releases(&self, crowd: Crowd, epoch: (Instant, UnixMs)) -> Result<Run, Failure> {
-        let monitor = Monitor::start(&self.socket, Arc::clone(&crowd.now), Arc::clone(&self.screen));
+        let monitor =
+            Monitor::start(&self.socket, Arc::clone(&crowd.now), Arc::clone(&self.screen));
         let paint = self.screen.paint;
         let mut wrong = Vec::new();
         self.let_them_play()?;
@@ -172,7 +175,7 @@ impl Theatre {
         let diaries: Vec<Diary> = crowd.finish();
         let closed: Vec<Closed> = monitor.finish();
         self.command(&["history"], Exit::Done)?;
-        Ok(Run { diaries, closed, epoch: epoch.1, took_ms: 0, gate: self.address, wrong })
+        Ok(Run { diaries, closed, epoch: epoch.1, took_ms: 0, gate: self.places.gate, wrong })
     }
 
     /// One version as its developers bring it: written, packed, deployed.
@@ -220,21 +223,25 @@ impl Theatre {
     /// Leaves game and gate there until Ctrl-C.
     fn stay(&self, wishes: &Wishes, stop: &AtomicBool) {
         let paint = wishes.paint;
+        let Places { gate, dashboard, .. } = self.places;
         let dir = shell_words::quote(&self.stage.dir().to_string_lossy()).into_owned();
         let lines = [
             format!("\n{}", paint.bold("It goes on, to look at")),
-            format!("  the game         http://{}/", self.address),
-            format!("  its news         http://{}/_entracte/news/", self.address),
+            format!("  the game         http://{gate}/"),
+            format!("  its news         http://{gate}/_entracte/news/"),
+            format!("  the dashboard    http://{dashboard}/"),
             format!("  its folders      {dir}"),
             format!("  try              cd {dir} && entracte status"),
-            "  mend 1.2         in dev/rules.json ask for charms, not charm; entracte deploy 1.3".into(),
+            "  mend 1.2         ask for charms, not charm, in dev/rules.json; put 1.3.0 into"
+                .into(),
+            "                   dev/version.txt; entracte deploy 1.3".into(),
             format!("{} ends it; the folders stay.", paint.bold("Ctrl-C")),
         ];
         for line in lines {
             // With --json the one line on standard output is the report.
             match wishes.json {
-                true => anstream::eprintln!("{line}"),
-                false => anstream::println!("{line}"),
+                true => out::note(line),
+                false => out::log(line),
             }
         }
         while !stop.load(Ordering::SeqCst) {

@@ -72,6 +72,7 @@ impl Drop for Monitor {
 fn follow(client: &Client, now: &Now, screen: &Screen, stop: &AtomicBool) -> Vec<(Phase, UnixMs)> {
     let mut phases: Vec<(Phase, UnixMs)> = Vec::new();
     let mut rate = Rate::default();
+    screen.begin_live();
     while !stop.load(Ordering::SeqCst) {
         if let Ok(status) = client.status() {
             let per_s = rate.of(now.answered.load(Ordering::Relaxed));
@@ -101,7 +102,9 @@ impl Rate {
         let at = Instant::now();
         self.counts.push_back((at, count));
         let window = Duration::from_millis(RATE_MS);
-        while self.counts.len() > 2 && self.counts.front().is_some_and(|(then, _)| at - *then > window) {
+        while self.counts.len() > 2
+            && self.counts.front().is_some_and(|(then, _)| at - *then > window)
+        {
             self.counts.pop_front();
         }
         let Some((then, first)) = self.counts.front() else { return 0 };
@@ -140,7 +143,7 @@ fn meaning(phase: Phase) -> &'static str {
         Phase::Announced => "a banner says when it closes",
         Phase::Draining => "login closed, who is in plays on",
         Phase::Holding => "requests wait for a moment",
-        Phase::Closed => "each of them sees a page with a countdown",
+        Phase::Closed => "whoever asks gets a page with a countdown",
         Phase::Reopening => "coming in, one after the other",
     }
 }

@@ -9,7 +9,8 @@ const BAR: usize = 24;
 /// Elements whose contents nobody sees.
 const UNSEEN: [&str; 6] = ["head", "script", "style", "svg", "noscript", "title"];
 /// Elements that begin a line.
-const BLOCKS: [&str; 10] = ["p", "h1", "h2", "div", "section", "main", "br", "progress", "form", "li"];
+const BLOCKS: [&str; 10] =
+    ["p", "h1", "h2", "div", "section", "main", "br", "progress", "form", "li"];
 
 /// The lines that a reader of the page sees. Made for the gate's own pages, not for any HTML.
 pub fn lines(html: &str) -> Vec<String> {
@@ -47,7 +48,9 @@ fn bar(tag: &str) -> String {
 
 fn unescape(text: &str) -> String {
     let mut text = text.to_owned();
-    for (entity, plain) in [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")] {
+    for (entity, plain) in
+        [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")]
+    {
         text = text.replace(entity, plain);
     }
     text
@@ -83,8 +86,14 @@ mod tests {
     #[test]
     fn a_reader_sees_text_and_a_bar_and_nothing_of_the_machinery() {
         let bar = format!("{}{} 50 %", "█".repeat(12), "░".repeat(12));
-        let expected =
-            ["The Lantern & Inn", "Back soon", "Back in about", "5 seconds", &bar, "This page comes back by itself."];
+        let expected = [
+            "The Lantern & Inn",
+            "Back soon",
+            "Back in about",
+            "5 seconds",
+            &bar,
+            "This page comes back by itself.",
+        ];
         assert_eq!(lines(PAGE), expected);
     }
 

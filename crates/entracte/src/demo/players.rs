@@ -151,7 +151,7 @@ impl Player {
     }
 
     fn come_in(&mut self) {
-        if !self.ask("GET", "/", "").is_some_and(|answer| answer.status == 200) {
+        if self.ask("GET", "/", "").is_none_or(|answer| answer.status != 200) {
             return;
         }
         let name = format!("name=Player+{}", self.number);
@@ -191,7 +191,9 @@ impl Player {
         // Songs are new in 1.1: whoever has seen the song book sings from it.
         let sings = self.links.iter().any(|link| link == "/songs") && self.draw(3) == 0;
         let kind = if sings { "sing" } else { kind };
-        let Some(answer) = self.ask("POST", "/act", &format!("id={id}&kind={kind}")) else { return };
+        let Some(answer) = self.ask("POST", "/act", &format!("id={id}&kind={kind}")) else {
+            return;
+        };
         if answer.status == 200 && answer.body == format!("ok {id}") {
             self.diary.promised.push(id);
         }
@@ -226,7 +228,7 @@ impl Player {
                 self.diary.answered(at, took, sorted, self.place != Place::Door);
                 match sorted {
                     Sorted::Lost => {
-                        self.lost(format!("{method} {path} answered {}", answer.status));
+                        self.lost(&format!("{method} {path} answered {}", answer.status));
                     }
                     Sorted::Page => {
                         self.now.answered.fetch_add(1, Ordering::Relaxed);
@@ -239,13 +241,13 @@ impl Player {
                 Some(answer)
             }
             Err(error) => {
-                self.lost(format!("{method} {path}: {error}"));
+                self.lost(&format!("{method} {path}: {error}"));
                 None
             }
         }
     }
 
-    fn lost(&mut self, what: String) {
+    fn lost(&mut self, what: &str) {
         self.now.lost.fetch_add(1, Ordering::Relaxed);
         let at_ms = self.epoch.elapsed().as_millis();
         self.diary.lost.push(format!("player {} at {at_ms} ms: {what}", self.number));

@@ -94,9 +94,10 @@ pub fn game(stage: &Stage) -> Result<(Running, SocketAddr), Failure> {
     Ok((running, address))
 }
 
-/// An address on this machine that nobody listens on.
-pub fn free_address() -> Result<SocketAddr, Failure> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+/// Two addresses on this machine that nobody listens on. Bound at the same time: they differ.
+pub fn free_addresses() -> Result<[SocketAddr; 2], Failure> {
+    let (one, other) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
+    Ok([one.local_addr()?, other.local_addr()?])
 }
 
 /// Starts `entracte up` and waits until `ready`.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use entracte_model::time::human_ms;
 use serde::Serialize;
 
+use super::screen::{WIDTH, fold};
 use super::window::Compared;
 use crate::report::Paint;
 
@@ -127,16 +128,33 @@ impl Report {
             0 => paint.good(0),
             number => paint.bad(number),
         };
+        let Rows { promised, .. } = self.rows;
         let requests = &self.requests;
         let asked = requests.by_game + requests.by_page + requests.lost;
-        lines.push(entry("requests lost", format!("{} of {asked} by {} players", zero(requests.lost), self.players)));
-        lines.push(entry("rows lost", format!("{} of {} that a player was told \"ok\" for", zero(self.rows.lost), self.rows.promised)));
+        lines.push(entry(
+            "requests lost",
+            format!("{} of {} by {} players", zero(requests.lost), grouped(asked), self.players),
+        ));
+        lines.push(entry(
+            "rows lost",
+            format!(
+                "{} of {} that a player was told \"ok\" for",
+                zero(self.rows.lost),
+                grouped(promised)
+            ),
+        ));
         let (half, most) = (requests.p50_us, requests.p99_us);
-        lines.push(entry("answers", format!("half within {}, 99 of 100 within {}", fine_ms(half), fine_ms(most))));
-        lines.push(entry("patch notes", format!("{} ({})", self.news.url, self.news.languages.join(", "))));
+        lines.push(entry(
+            "answers",
+            format!("half within {}, 99 of 100 within {}", fine_ms(half), fine_ms(most)),
+        ));
+        lines.push(entry(
+            "patch notes",
+            format!("{} ({})", self.news.url, self.news.languages.join(", ")),
+        ));
         lines.push(entry("all of it", human_ms(self.took_ms)));
         lines.extend(self.wrong.iter().map(|wrong| format!("  {} {wrong}", paint.bad("✗"))));
-        lines
+        lines.iter().flat_map(|line| fold(line, WIDTH)).collect()
     }
 }
 
@@ -163,14 +181,27 @@ impl Release {
 fn left_behind(compared: &Compared, paint: Paint) -> String {
     if compared.differences.is_empty() {
         return format!(
-            "{}: {} files and {} rows in {} tables are as before",
+            "{}: {} files and {} rows as before ({} rows were gone in between)",
             paint.good("nothing"),
             compared.files,
-            compared.rows,
-            compared.tables
+            grouped(compared.rows),
+            grouped(compared.rows_gone_between)
         );
     }
     paint.bad(compared.differences.join("; ")).to_string()
+}
+
+/// A number with its thousands apart: `1,504`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let places = digits.chars().enumerate();
+    places.fold(String::new(), |mut out, (at, digit)| {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+        out
+    })
 }
 
 /// Milliseconds with one decimal, from microseconds.
@@ -199,6 +230,12 @@ mod tests {
     }
 
     #[test]
+    fn thousands_are_apart() {
+        let all = [0, 999, 1_000, 12_345, 1_234_567].map(grouped);
+        assert_eq!(all, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+
+    #[test]
     fn what_went_wrong_is_in_the_text() {
         let paint = Paint { terminal: false };
         let report = Report {
@@ -216,6 +253,9 @@ mod tests {
             dir: None,
         };
         let text = report.text(paint).join("\n");
-        assert!(text.contains("of 12 by 3 players") && text.contains("2 requests were lost"), "{text}");
+        assert!(
+            text.contains("of 12 by 3 players") && text.contains("2 requests were lost"),
+            "{text}"
+        );
     }
 }

@@ -1,5 +1,8 @@
 //! What the visitor sees while it happens: lines that stay, and one below them that lives.
 
+use std::io::{ErrorKind, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anstream::{AutoStream, ColorChoice};
@@ -19,11 +22,14 @@ pub struct Screen {
     pub paint: Paint,
     shows: bool,
     bar: ProgressBar,
+    /// Set where nobody reads any more: the demo then ends in good order.
+    gone: Arc<AtomicBool>,
 }
 
 impl Screen {
-    /// A screen that shows what happens, or nothing where `shows` is not set.
-    pub fn new(paint: Paint, shows: bool) -> Self {
+    /// A screen that shows what happens, or nothing where `shows` is not set. `gone` is set when
+    /// a line finds no reader.
+    pub fn new(paint: Paint, shows: bool, gone: Arc<AtomicBool>) -> Self {
         let target = match shows && paint.terminal {
             true => ProgressDrawTarget::stdout(),
             false => ProgressDrawTarget::hidden(),
@@ -32,7 +38,7 @@ impl Screen {
         if let Ok(style) = ProgressStyle::with_template("  {spinner:.cyan} {msg}") {
             bar.set_style(style);
         }
-        Self { paint, shows, bar }
+        Self { paint, shows, bar, gone }
     }
 
     /// Whether colours reach whoever looks.
@@ -44,7 +50,10 @@ impl Screen {
     pub fn say(&self, text: impl std::fmt::Display) {
         if self.shows {
             let text = text.to_string();
-            self.bar.suspend(|| anstream::println!("{text}"));
+            let written = self.bar.suspend(|| writeln!(anstream::stdout(), "{text}"));
+            if written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+                self.gone.store(true, Ordering::SeqCst);
+            }
         }
     }
 
@@ -61,12 +70,16 @@ impl Screen {
         }
     }
 
-    /// Sets the line that lives.
-    pub fn live(&self, text: String) {
-        if self.shows {
-            self.bar.set_message(text);
+    /// Lets a line live below the others from now on.
+    pub fn begin_live(&self) {
+        if self.shows && self.paint.terminal {
             self.bar.enable_steady_tick(Duration::from_millis(FRAME_MS));
         }
+    }
+
+    /// Sets the line that lives.
+    pub fn live(&self, text: String) {
+        self.bar.set_message(text);
     }
 
     /// Takes the line that lives away.
@@ -125,6 +138,8 @@ mod tests {
         assert_eq!(fold("", 10), [""]);
         let word = "x".repeat(20);
         assert_eq!(fold(&format!("a {word}"), 10), ["a".to_owned() + " " + &word]);
-        assert!(fold("some words that are many, and go on", 12).iter().all(|part| columns(part) <= 12));
+        assert!(
+            fold("some words that are many, and go on", 12).iter().all(|part| columns(part) <= 12)
+        );
     }
 }

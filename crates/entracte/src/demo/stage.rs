@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::game::{SESSION_COOKIE, seed};
 use super::versions::{GameVersion, V1_0};
+use super::window::{CLOSED, OPENING};
 use crate::exit::Failure;
 
 /// Players whose rows are there before the first living one comes.
@@ -23,6 +24,17 @@ notice = \"1s\"
 drain = \"3s\"
 ramp = \"0s\"
 watch = \"3s\"";
+
+/// Who listens where, all on this machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Places {
+    /// The game itself.
+    pub game: SocketAddr,
+    /// The gate before it: where players connect.
+    pub gate: SocketAddr,
+    /// Releases in a browser.
+    pub dashboard: SocketAddr,
+}
 
 /// The folders.
 #[derive(Debug)]
@@ -52,7 +64,9 @@ impl Stage {
                 Self { dir: dir.path().to_owned(), temporary: Some(dir) }
             }
         };
-        for folder in ["dev", "SQL", "changes", "production/inn", "production/state", "logs", "window"] {
+        for folder in
+            ["dev", "SQL", "changes", "production/inn", "production/state", "logs", "window"]
+        {
             std::fs::create_dir_all(stage.at(folder))?;
         }
         V1_0.put_into(&stage.at("dev"))?;
@@ -104,8 +118,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Makes the signing key and writes the configuration for a game at `game` and a gate at `gate`.
-    pub fn configure(&self, game: SocketAddr, gate: SocketAddr) -> Result<(), Failure> {
+    /// Makes the signing key and writes the configuration.
+    pub fn configure(&self, places: &Places) -> Result<(), Failure> {
         let key = entracte_package::keys::generate(&self.at("inn.key"))?.0;
         let program = std::env::current_exe()?;
         let hook = |moment: &str| {
@@ -123,12 +137,13 @@ impl Stage {
             ];
             shell_words::join(words)
         };
-        let text = configuration(&key, game, gate, &hook("closed"), &hook("opening"));
+        let text = configuration(&key, places, &hook(CLOSED), &hook(OPENING));
         Ok(std::fs::write(self.at("entracte.toml"), text)?)
     }
 }
 
-fn configuration(key: &str, game: SocketAddr, gate: SocketAddr, closed: &str, opening: &str) -> String {
+fn configuration(key: &str, places: &Places, closed: &str, opening: &str) -> String {
+    let Places { game, gate, dashboard } = places;
     // A path may hold anything: it is written as TOML's own text.
     let quoted = |text: &str| toml::Value::from(text).to_string();
     let (closed, opening) = (quoted(closed), quoted(opening));
@@ -146,6 +161,7 @@ allow = ["untracked", "uncommitted"]   # the demo's folder may lie in somebody's
 root = "production/inn"
 state = "production/state"
 keys = ["{key}"]
+dashboard = "{dashboard}"
 
 [target.production.database]
 engine = "sqlite"
@@ -211,7 +227,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let stage = Stage::build(Some(&dir.path().join("demo 'of' mine"))).unwrap();
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        stage.configure(at(8081), at(8080)).unwrap();
+        let places = Places { game: at(8081), gate: at(8080), dashboard: at(8090) };
+        stage.configure(&places).unwrap();
         let config = Config::load(Some(&stage.at("entracte.toml"))).unwrap();
         let target = config.target("production").unwrap();
         assert_eq!(target.smoke.len(), 5);

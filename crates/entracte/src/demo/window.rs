@@ -20,6 +20,12 @@ pub struct Contents {
     pub tables: Sums,
 }
 
+/// The game is closed, and nothing is changed yet.
+pub const CLOSED: &str = "closed";
+/// The game is about to open.
+pub const OPENING: &str = "opening";
+const UNDOING: &str = "undoing";
+
 /// What a comparison came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Compared {
@@ -31,6 +37,8 @@ pub struct Compared {
     pub rows: u64,
     /// What differs, in words; empty where nothing does.
     pub differences: Vec<String>,
+    /// Rows that were gone while the release was in.
+    pub rows_gone_between: u64,
 }
 
 impl Contents {
@@ -43,30 +51,60 @@ impl Contents {
         Ok(Self { tree: manifest.hash(), files: manifest.files(), tables })
     }
 
-    /// Compares with what was found later.
-    pub fn compare(&self, later: &Self) -> Compared {
+    /// What differs in what was found later, in words.
+    pub fn differences(&self, later: &Self) -> Vec<String> {
         let mut differences = self.tables.differences(&later.tables);
         if self.tree != later.tree {
             differences.insert(0, "the tree is not as it was".to_owned());
         }
+        differences
+    }
+
+    fn rows(&self) -> u64 {
+        self.tables.tables.values().map(|table| table.rows).sum()
+    }
+}
+
+impl Noted {
+    /// What the release left behind.
+    pub fn compare(&self) -> Compared {
         Compared {
-            files: self.files,
-            tables: self.tables.tables.len(),
-            rows: self.tables.tables.values().map(|table| table.rows).sum(),
-            differences,
+            files: self.closed.files,
+            tables: self.closed.tables.tables.len(),
+            rows: self.closed.rows(),
+            differences: self.closed.differences(&self.opening),
+            rows_gone_between: self.closed.rows().saturating_sub(self.undoing.rows()),
         }
     }
 }
 
 /// Writes what `root` and `database` hold into `dir`, for the release that runs this hook.
+///
+/// Workers are stopped when the game closes, and once more before a rollback point comes back: the
+/// second note of `closed` is that of a release that is being undone, and called so.
 pub fn note(dir: &Path, moment: &str, root: &Path, database: &Path) -> Result<(), Failure> {
     let release = std::env::var("ENTRACTE_RELEASE").unwrap_or_else(|_| "none".into());
     let text = serde_json::to_vec(&Contents::of(root, database)?)?;
-    Ok(std::fs::write(file(dir, &release, moment), text)?)
+    let mut path = file(dir, &release, moment);
+    if moment == CLOSED && path.exists() {
+        path = file(dir, &release, UNDOING);
+    }
+    Ok(std::fs::write(path, text)?)
 }
 
-/// What was noted for a release while the game was closed, and what just before it opened.
-pub fn noted(dir: &Path, release: &str) -> Result<(Contents, Contents), Failure> {
+/// The notes of a release that was taken back.
+#[derive(Debug)]
+pub struct Noted {
+    /// The game was closed, and nothing was changed yet.
+    pub closed: Contents,
+    /// The release was in, and was about to be undone.
+    pub undoing: Contents,
+    /// The game was about to open again.
+    pub opening: Contents,
+}
+
+/// What was noted for a release.
+pub fn noted(dir: &Path, release: &str) -> Result<Noted, Failure> {
     let read = |moment: &str| -> Result<Contents, Failure> {
         let path = file(dir, release, moment);
         let text = std::fs::read(&path).map_err(|error| {
@@ -74,7 +112,7 @@ pub fn noted(dir: &Path, release: &str) -> Result<(Contents, Contents), Failure>
         })?;
         Ok(serde_json::from_slice(&text)?)
     };
-    Ok((read("closed")?, read("opening")?))
+    Ok(Noted { closed: read(CLOSED)?, undoing: read(UNDOING)?, opening: read(OPENING)? })
 }
 
 fn file(dir: &Path, release: &str, moment: &str) -> PathBuf {
@@ -92,13 +130,28 @@ mod tests {
         let stage = Stage::build(Some(&dir.path().join("demo"))).unwrap();
         let look = || Contents::of(&stage.root(), &stage.database()).unwrap();
         let before = look();
-        assert_eq!(before.compare(&look()).differences, Vec::<String>::new());
-        assert!(before.compare(&look()).rows >= 2_000);
+        assert_eq!(before.differences(&look()), Vec::<String>::new());
+        assert!(before.rows() >= 2_000);
         let database = rusqlite::Connection::open(stage.database()).unwrap();
         database.execute("UPDATE players SET gold = gold + 1 WHERE id = 7", []).unwrap();
         drop(database);
-        assert_eq!(before.compare(&look()).differences.len(), 1);
+        assert_eq!(before.differences(&look()).len(), 1);
         std::fs::write(stage.root().join("version.txt"), "9\n").unwrap();
-        assert_eq!(before.compare(&look()).differences.len(), 2);
+        assert_eq!(before.differences(&look()).len(), 2);
+    }
+
+    #[test]
+    fn the_second_note_of_a_closed_game_is_that_of_an_undo() {
+        let dir = tempfile::tempdir().unwrap();
+        let stage = Stage::build(Some(&dir.path().join("demo"))).unwrap();
+        let note = |moment| note(dir.path(), moment, &stage.root(), &stage.database()).unwrap();
+        let database = rusqlite::Connection::open(stage.database()).unwrap();
+        note(CLOSED);
+        database.execute("DELETE FROM players WHERE id <= 10", []).unwrap();
+        note(CLOSED);
+        note(OPENING);
+        let compared = noted(dir.path(), "none").unwrap().compare();
+        assert_eq!(compared.rows_gone_between, 10);
+        assert_eq!(compared.differences, ["table players: expected 2000 rows, found 1990"]);
     }
 }

@@ -10,7 +10,8 @@ use entracte_model::time::{human_bytes, human_ms};
 use entracte_release::history;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::Paint;
+use super::{Paint, out};
+use crate::exit::{Exit, of_outcome, only_looked};
 
 /// The width of a step's name.
 const NAME_WIDTH: usize = 12;
@@ -88,7 +89,7 @@ impl Live {
     pub fn show(&mut self, entry: Entry) {
         if self.json {
             // An entry that came out of a journal goes back into JSON.
-            println!("{}", serde_json::to_string(&entry).unwrap_or_default());
+            out::line(serde_json::to_string(&entry).unwrap_or_default());
         } else {
             self.render(&entry);
         }
@@ -152,6 +153,11 @@ impl Live {
         }
     }
 
+    /// How the command ends that follows this release, once it is over.
+    pub fn exit(&self, outcome: &Outcome) -> Exit {
+        of_outcome(outcome, &self.plan, &self.log)
+    }
+
     fn finished(&mut self, entry: &Entry, outcome: &Outcome) {
         let paint = self.paint;
         let mut log = self.log.clone();
@@ -172,6 +178,9 @@ impl Live {
                 paint.bad("Look at it."),
                 fault.message
             ),
+            Outcome::TakenBack { fault } if only_looked(fault, &self.plan, &log) => {
+                format!("{} nothing was changed.", paint.warn("Refused:"))
+            }
             Outcome::TakenBack { fault } => {
                 let from = self.plan.from.as_ref();
                 let old = from.map_or("empty".to_owned(), |base| base.version.to_string());
@@ -207,7 +216,7 @@ impl Live {
         if self.quiet || self.json {
             return;
         }
-        self.bar.suspend(|| anstream::println!("{text}"));
+        self.bar.suspend(|| out::line(&text));
     }
 }
 

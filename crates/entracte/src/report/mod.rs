@@ -1,6 +1,7 @@
 //! What people see: everything here renders events and decides nothing.
 
 mod live;
+pub mod out;
 mod paint;
 
 pub use live::{Ending, Live};

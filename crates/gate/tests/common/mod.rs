@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use entracte_gate::control::{Client, Status};
 use entracte_model::gate::{Goal, Phase};
@@ -353,24 +353,46 @@ impl Player {
     }
 }
 
+/// A process that ends with its test, however that ends.
+#[derive(Debug)]
+pub struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A gate process with its own folder.
 pub struct Gate {
-    child: Child,
+    child: Process,
     pub address: SocketAddr,
     pub dir: tempfile::TempDir,
     pub config: Value,
 }
 
-/// The example program, where cargo puts it beside the tests.
+/// The example program, where cargo puts it beside the tests. `cargo test -p entracte-gate` builds
+/// it; with `--test` alone cargo does not, and an old one would be tested.
 pub fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join("examples/gate");
-    assert!(
-        path.exists(),
-        "{} is missing: run `cargo build -p entracte-gate --examples`",
-        path.display()
-    );
+    let hint = "run `cargo build -p entracte-gate --examples`";
+    let built = path.metadata().and_then(|about| about.modified());
+    let built = built.unwrap_or_else(|error| panic!("{}: {error}; {hint}", path.display()));
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let newest = newest(&here.join("src")).max(newest(&here.join("../model/src")));
+    assert!(newest <= built, "{} is older than its sources; {hint}", path.display());
     path
+}
+
+fn newest(dir: &Path) -> SystemTime {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let times = entries.map(|entry| match entry.metadata().unwrap() {
+        about if about.is_dir() => newest(&entry.path()),
+        about => about.modified().unwrap(),
+    });
+    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 impl Gate {
@@ -421,8 +443,8 @@ impl Gate {
 
     /// `kill -9`.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child.0.kill().unwrap();
+        self.child.0.wait().unwrap();
     }
 
     /// Starts the process again, on the same folder and port.
@@ -434,9 +456,9 @@ impl Gate {
 
     /// SIGTERM, and whether it ended well.
     pub fn stop(&mut self) -> bool {
-        let pid = rustix::process::Pid::from_child(&self.child);
+        let pid = rustix::process::Pid::from_child(&self.child.0);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        self.child.wait().unwrap().success()
+        self.child.0.wait().unwrap().success()
     }
 
     pub fn player(&self) -> Player {
@@ -452,27 +474,22 @@ impl Gate {
     }
 }
 
-impl Drop for Gate {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// Starts a gate process; its own words where it does not start.
-pub fn launch(dir: &Path, config: &Value) -> Result<(Child, SocketAddr), String> {
+pub fn launch(dir: &Path, config: &Value) -> Result<(Process, SocketAddr), String> {
     let path = dir.join("gate.json");
     std::fs::write(&path, config.to_string()).unwrap();
-    let mut child = Command::new(program())
+    let child = Command::new(program())
         .arg(&path)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut process = Process(child);
+    let child = &mut process.0;
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     match line.trim().strip_prefix("ready ") {
-        Some(address) => Ok((child, address.parse().unwrap())),
+        Some(address) => Ok((process, address.parse().unwrap())),
         None => {
             let mut words = String::new();
             child.stderr.take().unwrap().read_to_string(&mut words).unwrap();

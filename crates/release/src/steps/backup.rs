@@ -46,11 +46,28 @@ impl Act for Backup {
             cx.info(format!("source: snapshot {} ({})", tree.short, human_bytes(tree.bytes)));
             snapshots.push(tree.id);
         }
+        if cx.target.shared().is_dir() {
+            let (stop, shared) = (cx.stop.clone(), cx.target.shared());
+            let kept = repository
+                .store_tree(
+                    &shared,
+                    &[],
+                    &tags,
+                    &mut |p| cx.progress(p.done, p.total, p.unit, &p.note),
+                    &stop,
+                )
+                .doing("backing up what persists")?;
+            let size = human_bytes(kept.bytes);
+            cx.info(format!("configuration and uploads: snapshot {} ({size})", kept.short));
+            snapshots.push(kept.id);
+        }
         cx.safe_point("backing up")?;
         if let Some(database) = cx.database()? {
-            let dump = dump(&mut repository, database, &tags, &mut |done, total, unit, note| {
-                cx.progress(done, total, unit, note);
-            })?;
+            let name = dump_name(cx.target);
+            let dump =
+                dump(&mut repository, name, database, &tags, &mut |done, total, unit, note| {
+                    cx.progress(done, total, unit, note);
+                })?;
             cx.info(format!("database: snapshot {} ({})", dump.short, human_bytes(dump.bytes)));
             snapshots.push(dump.id);
         }
@@ -93,16 +110,25 @@ pub(crate) fn tags(target: &Target, reason: Reason, version: Option<String>) -> 
     Tags { project, target, version, release: None, reason }
 }
 
+/// What a dump is called: SQL, or the database file itself.
+pub(crate) fn dump_name(target: &Target) -> &'static str {
+    match target.database {
+        Some(entracte_db::Settings::Sqlite(_)) => "database.sqlite",
+        _ => "database.sql",
+    }
+}
+
 /// Streams a consistent dump into the repository; a dump that fails leaves no snapshot.
 pub(crate) fn dump(
     repository: &mut Repository,
+    name: &str,
     mut database: Box<dyn Database>,
     tags: &Tags,
     progress: &mut dyn FnMut(u64, u64, &str, &str),
 ) -> Result<entracte_backup::Snapshot, Fault> {
     repository
         .store_stream(
-            "database.sql",
+            name,
             tags,
             &mut |out| {
                 database

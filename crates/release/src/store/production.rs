@@ -89,12 +89,18 @@ impl Store {
         })
     }
 
-    /// The hashes of all fragments that a release told which reached production.
+    /// The hashes of all fragments told by a release that reached production and was not rolled
+    /// back.
     pub fn consumed_fragments(&self) -> Result<BTreeSet<Hash>, StoreError> {
         let hashes: Vec<String> = self.ask(|conn| {
-            conn.prepare("SELECT hash FROM fragment JOIN production USING (release)")?
-                .query_map([], |row| row.get(0))?
-                .collect()
+            conn.prepare(
+                "SELECT hash FROM fragment JOIN production USING (release)
+                 WHERE NOT EXISTS (
+                   SELECT 1 FROM release AS back JOIN production AS p ON p.release = back.id
+                   WHERE json_extract(back.plan, '$.source.undoes') = 'r' || fragment.release)",
+            )?
+            .query_map([], |row| row.get(0))?
+            .collect()
         })?;
         hashes.iter().map(|hash| hash.parse().map_err(corrupt)).collect()
     }

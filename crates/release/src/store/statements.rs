@@ -141,11 +141,16 @@ impl Store {
         Ok(())
     }
 
-    /// The newest run of the script called `name`, if production has had it.
+    /// The newest run of the script called `name`, if production has had it and still has: a
+    /// rollback with its data takes the scripts of the undone release with it.
     pub fn script(&self, name: &str) -> Result<Option<Applied>, StoreError> {
         let row = self.ask(|conn| {
             conn.query_row(
-                "SELECT hash, raw_hash, release FROM script WHERE name = ?1
+                "SELECT hash, raw_hash, release FROM script AS ran WHERE name = ?1
+                   AND NOT EXISTS (
+                     SELECT 1 FROM release AS back JOIN production ON production.release = back.id
+                     WHERE json_extract(back.plan, '$.source.undoes') = 'r' || ran.release
+                       AND json_extract(back.plan, '$.source.with_data'))
                  ORDER BY release DESC LIMIT 1",
                 [name],
                 |row| {

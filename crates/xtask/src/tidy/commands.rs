@@ -57,10 +57,10 @@ fn commands(code: &str) -> BTreeSet<String> {
     for line in body.unwrap_or_default().lines().map(str::trim) {
         if line.starts_with("#[") {
             hidden |= line.contains("hide = true");
-        } else if let Some((variant, _)) = line.split_once('(') {
-            if !std::mem::take(&mut hidden) {
-                found.insert(kebab(variant));
-            }
+        } else if let Some((variant, _)) = line.split_once('(')
+            && !std::mem::take(&mut hidden)
+        {
+            found.insert(kebab(variant));
         }
     }
     found
@@ -71,7 +71,19 @@ fn own_options(files: &Files, command: &str) -> BTreeSet<String> {
     let module = command.replace('-', "_");
     let (file, folder) = (format!("{CLI}{module}.rs"), format!("{CLI}{module}/"));
     let own = files.texts().filter(|(path, _)| *path == file || path.starts_with(&folder));
-    own.flat_map(|(_, text)| options(text)).collect()
+    // What a hidden command takes stands in a struct of its own, beside that of the shown one.
+    let shown = |text: &str| -> String {
+        let parts = text.split("\npub struct ");
+        parts
+            .filter(|part| !part.starts_with(|c: char| c.is_ascii_uppercase()) || is_shown(part))
+            .collect()
+    };
+    own.flat_map(|(_, text)| options(&shown(text))).collect()
+}
+
+/// Whether a struct, from behind `pub struct`, is that of a command in the manual.
+fn is_shown(part: &str) -> bool {
+    part.starts_with("Args ")
 }
 
 /// The long options that a file declares: the field behind each `#[arg(long …)]`.
@@ -164,6 +176,10 @@ enum Command {
 }
 ";
     const DEPLOY: &str = "
+pub struct HiddenArgs {
+    #[arg(long)]
+    inner: bool,
+}
 pub struct Args {
     /// A package
     package: Option<String>,

@@ -83,7 +83,7 @@ pub fn check(files: &Files) -> Vec<Finding> {
         }
         for dependency in dependencies(text) {
             used.insert(dependency.name.clone());
-            let what = wrong(own, &dependency);
+            let what = wrong(own, &dependency).or_else(|| unused(files, path, &dependency));
             findings.extend(what.map(|what| Finding::new(path, dependency.line, what)));
         }
     }
@@ -136,12 +136,34 @@ fn wrong(own: &str, dependency: &Dependency) -> Option<String> {
     {
         return Some(format!("`{own}` must not know `{name}`: it is not below it"));
     }
+    if dependency.for_tests {
+        return None;
+    }
     let only = ONLY.iter().find(|(only, allowed, _)| *only == name && !allowed.contains(&own));
     if let Some((_, _, why)) = only {
         return Some(format!("`{own}` must not know `{name}`: {why}"));
     }
-    let is_core = own == "entracte-model" && !dependency.for_tests;
-    (is_core && !PURE.contains(&name)).then(|| format!("`{name}`: the core stays pure"))
+    (own == "entracte-model" && !PURE.contains(&name))
+        .then(|| format!("`{name}`: the core stays pure"))
+}
+
+/// A dependency that no line of its crate names costs build time and means nothing.
+fn unused(files: &Files, manifest: &str, dependency: &Dependency) -> Option<String> {
+    let folder = manifest.strip_suffix("Cargo.toml").unwrap_or(manifest);
+    let name = dependency.name.replace('-', "_");
+    let is_named = files
+        .ending(".rs")
+        .filter(|(path, _)| path.starts_with(folder))
+        .any(|(_, text)| names(text, &name));
+    (!is_named).then(|| format!("`{}`: no line of this crate names it", dependency.name))
+}
+
+/// Whether the text holds `name` as a word of its own.
+fn names(text: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name).any(|(at, _)| {
+        !text[..at].ends_with(is_word) && !text[at + name.len()..].starts_with(is_word)
+    })
 }
 
 /// The core reads no file, no clock, no environment, no socket.
@@ -205,9 +227,13 @@ mod tests {
         format!("[package]\nname = \"{name}\"\n\n[lints]\nworkspace = true\n\n{rest}")
     }
 
+    const NAMES_ALL: &str = "use entracte_release; use entracte_db; use entracte_testbed; \
+                             use tokio; use mysql; use foo; use rustix;";
+
     fn whats(name: &str, rest: &str) -> Vec<String> {
         let text = manifest(name, rest);
-        let files = Files::of(&[("crates/x/Cargo.toml", &text)]);
+        let files =
+            Files::of(&[("crates/x/Cargo.toml", &text), ("crates/x/src/lib.rs", NAMES_ALL)]);
         check(&files).into_iter().map(|finding| finding.what).collect()
     }
 
@@ -235,7 +261,21 @@ mod tests {
         let tokio = "[dependencies]\ntokio.workspace = true\n";
         assert_eq!(whats("entracte-gate", tokio).len(), 0);
         assert_eq!(whats("entracte-release", tokio).len(), 1);
+        let tests = "[dev-dependencies]\nmysql.workspace = true\n";
+        assert_eq!(whats("entracte", tests).len(), 0);
         assert_eq!(whats("entracte-host", "[dependencies]\nfoo = \"1\"\n").len(), 1);
+    }
+
+    #[test]
+    fn a_dependency_that_nobody_names_is_found() {
+        let bytes = "[dependencies]\nbytes.workspace = true\n";
+        let manifest = manifest("entracte-gate", bytes);
+        let with = |code| {
+            let files = [("crates/x/Cargo.toml", manifest.as_str()), ("crates/x/src/lib.rs", code)];
+            check(&Files::of(&files)).len()
+        };
+        assert_eq!(with("use bytes::Bytes;"), 0);
+        assert_eq!(with("let file_bytes = as_bytes();"), 1);
     }
 
     #[test]
@@ -254,6 +294,7 @@ mod tests {
         let files = Files::of(&[
             ("Cargo.toml", root),
             ("crates/db/Cargo.toml", &own),
+            ("crates/db/src/lib.rs", "use mysql::Conn;"),
             (REGISTER, "| `mysql` | because |\n| `gone` | because |\n"),
         ]);
         let whats: Vec<String> = check(&files).into_iter().map(|finding| finding.what).collect();

@@ -116,7 +116,9 @@ fn text(value: rusqlite::types::ValueRef<'_>) -> String {
         ValueRef::Null => "nothing".to_owned(),
         ValueRef::Integer(number) => number.to_string(),
         ValueRef::Real(number) => number.to_string(),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            String::from_utf8_lossy(bytes).into_owned()
+        }
     }
 }
 
@@ -132,8 +134,16 @@ const FIRST: [&str; 20] = [
     "Lasse", "Mila", "Nico", "Orla", "Pavel", "Rosa", "Sten", "Tilda", "Yann",
 ];
 const LAST: [&str; 10] = [
-    "of the Ford", "Oakhand", "Redscarf", "the Late", "Two-Cups", "from the Hill", "Longroad",
-    "Half-Moon", "the Quiet", "Saltmarsh",
+    "of the Ford",
+    "Oakhand",
+    "Redscarf",
+    "the Late",
+    "Two-Cups",
+    "from the Hill",
+    "Longroad",
+    "Half-Moon",
+    "the Quiet",
+    "Saltmarsh",
 ];
 
 /// Makes the database at `path` by `schema`, with `players` players who came before.
@@ -148,8 +158,9 @@ pub fn seed(path: &Path, schema: &str, players: u32) -> Result<(), GameError> {
         for number in 0..players {
             let pick = |list: &[&'static str], at: u32| list[at as usize % list.len()];
             let (first, last) = (pick(&FIRST, number), pick(&LAST, number / 20));
-            // Any spread of purses will do; this one is the same in every run.
-            let gold = number.wrapping_mul(2_654_435_761) >> 25;
+            // Many light purses and a few heavy ones, the same in every run.
+            let spread = number.wrapping_mul(2_654_435_761) >> 22;
+            let gold = spread * spread / 4_096;
             insert.execute(params![format!("{first} {last} {}", number / 200 + 1), gold])?;
         }
     }

@@ -27,7 +27,10 @@ pub(super) fn answer(game: &Game, request: &Request) -> Result<Reply, GameError>
 
 fn login(game: &Game, request: &Request) -> Result<Reply, GameError> {
     let name = request.form.get("name").map(|name| name.trim()).unwrap_or_default();
-    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+    if name.is_empty()
+        || name.chars().count() > NAME_CHARS_MAX
+        || name.chars().any(char::is_control)
+    {
         return Ok(Reply::word(400, "a name of 1 to 24 letters, please"));
     }
     let session = Book::open(&game.database)?.enter(name)?;
@@ -162,8 +165,11 @@ impl View<'_> {
     }
 
     fn rows(&self, list: &str) -> Result<Vec<Vec<String>>, GameError> {
-        let sql =
-            self.rules.lists.get(list).ok_or_else(|| GameError::Unknown(format!("the list {list}")))?;
+        let sql = self
+            .rules
+            .lists
+            .get(list)
+            .ok_or_else(|| GameError::Unknown(format!("the list {list}")))?;
         self.book.list(sql, self.player.as_ref().map(|player| player.id))
     }
 
@@ -175,7 +181,8 @@ impl View<'_> {
 
     fn menu(&self) -> String {
         let open = |page: &&Page| !page.players_only || self.player.is_some();
-        let link = |page: &Page| format!("<a href=\"{}\">{}</a>", escape(&page.path), escape(&page.title));
+        let link =
+            |page: &Page| format!("<a href=\"{}\">{}</a>", escape(&page.path), escape(&page.title));
         self.rules.pages.iter().filter(open).map(link).collect()
     }
 
@@ -265,7 +272,10 @@ mod tests {
         assert_eq!((acted.status, text(&acted).as_str()), (200, "ok r1"));
         let rows = Book::open(&game.database).unwrap().list("SELECT request_id FROM ledger", None);
         assert_eq!(rows.unwrap(), [["r1"]]);
-        assert_eq!(ask(&game, "POST", "/act", &session, &[("id", "r2"), ("kind", "fly")]).status, 400);
+        assert_eq!(
+            ask(&game, "POST", "/act", &session, &[("id", "r2"), ("kind", "fly")]).status,
+            400
+        );
     }
 
     #[test]
@@ -302,8 +312,15 @@ mod tests {
         }
         let page = ask(&game, "GET", "/play", &session, &[]);
         assert_eq!(page.status, 200);
-        assert!(text(&page).contains("Fatal error") && text(&page).contains("charm"), "{}", text(&page));
+        assert!(
+            text(&page).contains("Fatal error") && text(&page).contains("charm"),
+            "{}",
+            text(&page)
+        );
         let status = text(&ask(&game, "GET", "/api/status", "", &[]));
-        assert!(status.contains("\"version\":\"1.2.0\"") && status.contains("\"schema\":3"), "{status}");
+        assert!(
+            status.contains("\"version\":\"1.2.0\"") && status.contains("\"schema\":3"),
+            "{status}"
+        );
     }
 }

@@ -206,7 +206,9 @@ mod tests {
     use super::*;
 
     /// Gives each connection its answers, one a request, and closes it after the last.
-    fn server(connections: Vec<Vec<&'static str>>) -> (SocketAddr, thread::JoinHandle<Vec<String>>) {
+    fn server(
+        connections: Vec<Vec<&'static str>>,
+    ) -> (SocketAddr, thread::JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let served = thread::spawn(move || {

@@ -104,7 +104,9 @@ mod tests {
     #[test]
     fn an_outage_lasts_from_answer_to_answer_of_the_game() {
         let mut diary = Diary::default();
-        for (at, what) in [(100, Sorted::Game), (500, Sorted::Page), (700, Sorted::Page), (900, Sorted::Game)] {
+        for (at, what) in
+            [(100, Sorted::Game), (500, Sorted::Page), (700, Sorted::Page), (900, Sorted::Game)]
+        {
             diary.answered(ms(at), ms(5), what, true);
         }
         diary.answered(ms(1_300), ms(5), Sorted::Game, true);

@@ -1,0 +1,15 @@
+﻿CREATE TABLE t (id INT PRIMARY KEY, a TEXT);
+INSERT INTO t VALUES (1, 'two
+lines'),
+(2, 'a\
+b');
+DELIMITER //
+CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW
+BEGIN
+  SET NEW.a = 'x
+y';
+END
+//
+DELIMITER ;
+INSERT INTO t VALUES (3, '');
+-- end

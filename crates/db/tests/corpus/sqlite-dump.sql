@@ -1,0 +1,24 @@
+PRAGMA foreign_keys=OFF;
+BEGIN TRANSACTION;
+CREATE TABLE t (id INTEGER PRIMARY KEY AUTOINCREMENT, a TEXT, [b;c] TEXT, `d``;` TEXT, "e"";" TEXT);
+INSERT INTO t VALUES(1,'x','END;',NULL,NULL);
+INSERT INTO t VALUES(3,';',NULL,NULL,NULL);
+INSERT INTO t VALUES(4,'it''s','END;',NULL,NULL);
+INSERT INTO t VALUES(40,X'00ff','END;','1.0e+300','0.0');
+CREATE TABLE audit (what TEXT);
+INSERT INTO audit VALUES('end;');
+INSERT INTO audit VALUES('y;');
+INSERT INTO audit VALUES('it''s');
+INSERT INTO audit VALUES('gone');
+INSERT INTO audit VALUES(X'00ff');
+DELETE FROM sqlite_sequence;
+INSERT INTO sqlite_sequence VALUES('t',40);
+CREATE TRIGGER g AFTER INSERT ON t WHEN NEW.a <> ';' BEGIN
+  -- a comment; in the body
+  INSERT INTO audit VALUES (CASE WHEN NEW.a = 'x' THEN 'end;' ELSE NEW.a END);
+  UPDATE t SET [b;c] = 'END;' WHERE id = NEW.id; /* END; */
+END
+;
+CREATE VIEW v AS SELECT a FROM t;
+CREATE INDEX i ON t (a) WHERE a IS NOT NULL;
+COMMIT;

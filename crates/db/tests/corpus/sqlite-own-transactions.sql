@@ -1,0 +1,21 @@
+PRAGMA foreign_keys = OFF;
+BEGIN TRANSACTION;
+CREATE TABLE parent (id INTEGER PRIMARY KEY);
+CREATE TABLE child (p INTEGER REFERENCES parent (id) ON DELETE CASCADE);
+INSERT INTO parent VALUES (1), (2);
+INSERT INTO child VALUES (1), (2);
+COMMIT;
+BEGIN;
+INSERT INTO parent VALUES (3);
+ROLLBACK;
+-- The rebuild of a table that every SQLite migration uses.
+BEGIN;
+CREATE TABLE parent_new (id INTEGER PRIMARY KEY, name TEXT DEFAULT 'x');
+INSERT INTO parent_new (id) SELECT id FROM parent;
+DROP TABLE parent;
+ALTER TABLE parent_new RENAME TO parent;
+SAVEPOINT s; DELETE FROM child; ROLLBACK TO s; RELEASE s;
+END;
+PRAGMA foreign_key_check;
+PRAGMA user_version = 7;
+VACUUM;

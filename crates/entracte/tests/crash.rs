@@ -1,0 +1,169 @@
+//! The crash sweep with real processes: the runner of a release dies by SIGKILL at every moment of
+//! every step. Whoever takes the release up afterwards, production is exactly the old version or
+//! exactly the new one, and every purchase that was answered "ok" is there.
+
+mod small;
+
+use std::sync::Mutex;
+
+use small::{STEPS, Small, step};
+
+/// How many sites are at work at a time.
+const SITES: usize = 3;
+
+/// Who takes up what a dead runner left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rescue {
+    Resume,
+    Abort,
+    Duties,
+}
+
+/// One death, and what becomes of the release.
+#[derive(Debug, Clone)]
+struct Case {
+    version: &'static str,
+    moment: &'static str,
+    step: usize,
+    rescue: Rescue,
+    /// A second death, of the rescuer.
+    again: Option<(&'static str, usize)>,
+}
+
+impl Case {
+    fn name(&self) -> String {
+        let again = self.again.map(|(moment, step)| format!(", then {moment}:{}", STEPS[step]));
+        format!(
+            "{} dies at {}:{}{}, {:?}",
+            self.version,
+            self.moment,
+            STEPS[self.step],
+            again.unwrap_or_default(),
+            self.rescue
+        )
+    }
+
+    /// Whether production must be the new version in the end.
+    fn released(&self) -> bool {
+        let (reopen, migrate) = (step("reopen"), step("migrate"));
+        let opened = self.step > reopen || (self.step == reopen && self.moment != "started");
+        // Scripts whose end nobody wrote down are never gone on from.
+        let in_the_scripts = self.step == migrate && self.moment == "effect";
+        match self.version {
+            "1.1" => opened || (self.rescue != Rescue::Abort && !in_the_scripts && self.again.is_none()),
+            _ => false,
+        }
+    }
+}
+
+/// Runs all cases, a few at a time, each on a site of its own.
+fn sweep(cases: Vec<Case>) {
+    let left = Mutex::new(cases.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..SITES {
+            scope.spawn(|| {
+                loop {
+                    let next = left.lock().unwrap().next();
+                    let Some(case) = next else { return };
+                    dies_and_is_rescued(&case);
+                }
+            });
+        }
+    });
+}
+
+fn dies_and_is_rescued(case: &Case) {
+    let name = case.name();
+    let mut site = Small::start(case.version);
+    assert!(site.buy(), "{name}");
+    let mut deploy = site.command(&["deploy", case.version, "--yes"]);
+    deploy.env("ENTRACTE_CRASH", format!("{}:{}", case.moment, case.step));
+    let output = deploy.output().unwrap();
+    let said = small::said(&output);
+    assert_eq!(output.status.code(), Some(1), "{name}: it was to die:\n{said}\n{}", site.logs());
+
+    // Where the gate is open again on the new version, the scripts came before this purchase.
+    let reopened = site.json(&["gate", "status"])["goal"]["version"] == "1.1.0";
+    if reopened && site.phase() == "open" {
+        site.reference.migrate(case.version);
+        assert!(site.buy(), "{name}: the gate says that it is open");
+    } else {
+        site.buy();
+    }
+    let migrated = reopened;
+    if let Some((moment, step)) = case.again {
+        let mut again = site.command(&[if case.rescue == Rescue::Abort { "abort" } else { "resume" }]);
+        again.env("ENTRACTE_CRASH", format!("{moment}:{step}"));
+        let output = again.output().unwrap();
+        let said = small::said(&output);
+        assert_eq!(output.status.code(), Some(1), "{name}: it was to die again:\n{said}\n{}", site.logs());
+    }
+    let expected = if case.released() { 0 } else { 4 };
+    rescue(&mut site, case, expected);
+    if case.released() {
+        if !migrated {
+            site.reference.migrate(case.version);
+        }
+        site.assert_is(case.version, &["r1"], &name);
+        return;
+    }
+    site.assert_is("1.0", &[], &name);
+    if case.version == "1.1" {
+        // Nothing of the first attempt stands in the way of the second.
+        site.ok(&["deploy", "1.1", "--yes"]);
+        site.reference.migrate("1.1");
+        site.assert_is("1.1", &["r2"], &name);
+    }
+}
+
+fn rescue(site: &mut Small, case: &Case, expected: i32) {
+    match case.rescue {
+        Rescue::Resume => drop(site.exits(expected, &["resume"])),
+        Rescue::Abort => drop(site.exits(expected, &["abort"])),
+        Rescue::Duties => {
+            site.start_duties();
+            let outcome = || site.json(&["history"])[0]["outcome"].clone();
+            let ended = entracte_testbed::process::wait_until(small::PATIENCE_MS, || !outcome().is_null());
+            assert!(ended, "{}: the duties did not take it up\n{}", case.name(), site.logs());
+            let word = if expected == 0 { "released" } else { "taken_back" };
+            assert_eq!(outcome()["outcome"], word, "{}\n{}", case.name(), site.logs());
+        }
+    }
+}
+
+/// Every moment on the way forward, resumed by turns by a person, by the duties, or aborted.
+#[test]
+fn a_runner_that_dies_at_any_moment_leaves_the_old_version_or_the_new_one() {
+    let rescues = [Rescue::Resume, Rescue::Abort, Rescue::Duties];
+    let mut cases = Vec::new();
+    for step in 0..STEPS.len() {
+        for (place, moment) in ["started", "effect", "done"].into_iter().enumerate() {
+            let both = [rescues[(step + place) % 3], rescues[(step + place + 1) % 3]];
+            for rescue in both {
+                cases.push(Case { version: "1.1", moment, step, rescue, again: None });
+            }
+        }
+    }
+    sweep(cases);
+}
+
+/// Every moment on the way back, of a script that fails and of a smoke test that fails; and the
+/// way back that a person asked for after a first death.
+#[test]
+fn a_runner_that_dies_while_it_takes_back_is_followed_by_one_that_ends_it() {
+    let undone = ["stage", "announce", "drain", "close", "window copy", "migrate", "switch"].map(step);
+    let mut cases = Vec::new();
+    for moment in ["undo-started", "undo-effect"] {
+        for at in undone {
+            let rescue = if at % 2 == 0 { Rescue::Resume } else { Rescue::Abort };
+            if STEPS[at] != "switch" {
+                cases.push(Case { version: "1.2", moment, step: at, rescue, again: None });
+            }
+            cases.push(Case { version: "1.3", moment, step: at, rescue, again: None });
+            let (rescue, again) = (Rescue::Abort, Some((moment, at)));
+            let smoke = step("smoke");
+            cases.push(Case { version: "1.1", moment: "done", step: smoke, rescue, again });
+        }
+    }
+    sweep(cases);
+}
