@@ -181,7 +181,10 @@ impl fmt::Display for Unreadable {
         if self.total > self.named.len() {
             write!(f, "\n  and {} more", self.total - self.named.len())?;
         }
-        write!(f, "\nmake them readable for this user, or name the folder under `volatile` of the target")
+        write!(
+            f,
+            "\nmake them readable for this user, or name the folder under `volatile` of the target"
+        )
     }
 }
 

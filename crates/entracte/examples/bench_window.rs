@@ -32,7 +32,9 @@ fn main() -> ExitCode {
         true => &[(2_000, 5, 3)],
         false => &[(2_000, 5, 3), (10_000, 10, 50), (60_000, 10, 60)],
     };
-    println!("| database | by hand, closed | us, closed | times shorter | players saw, by hand | players saw, us |");
+    println!(
+        "| database | by hand, closed | us, closed | times shorter | players saw, by hand | players saw, us |"
+    );
     println!("|---|---|---|---|---|---|");
     let mut last = 0.0;
     let mut details = Vec::new();
@@ -45,7 +47,11 @@ fn main() -> ExitCode {
         };
         let (bytes, hand) = by_hand(&options);
         let ours = entracte(&options);
-        assert_eq!((hand.lost, hand.missing, ours.lost, ours.missing), (0, 0, 0, 0), "requests or rows were lost");
+        assert_eq!(
+            (hand.lost, hand.missing, ours.lost, ours.missing),
+            (0, 0, 0, 0),
+            "requests or rows were lost"
+        );
         last = hand.closed_ms as f64 / ours.closed_ms.max(1) as f64;
         let seen = |side: &Side| side.seen_ms.map_or("-".to_owned(), |ms| format!("{ms} ms"));
         println!(
@@ -71,7 +77,8 @@ fn main() -> ExitCode {
 fn by_hand(options: &Options) -> (u64, Side) {
     let site = Site::start_undumped(options, Account::Administrator);
     let taverne = &site.taverne;
-    let players = Players::start(&taverne.url, &Load::new(30, REQUESTS_PER_S)).expect("players come in");
+    let players =
+        Players::start(&taverne.url, &Load::new(30, REQUESTS_PER_S)).expect("players come in");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/by-hand.sh");
     let output = Command::new("bash")
         .arg(script)
@@ -93,7 +100,8 @@ fn by_hand(options: &Options) -> (u64, Side) {
     let text = said(&output);
     assert!(output.status.success(), "by hand:\n{text}");
     let closed = text.lines().find_map(|line| line.strip_prefix("closed_ms "));
-    let closed_ms = closed.and_then(|ms| ms.trim().parse().ok()).expect("by-hand.sh says closed_ms");
+    let closed_ms =
+        closed.and_then(|ms| ms.trim().parse().ok()).expect("by-hand.sh says closed_ms");
     let bytes = database_bytes(&site);
     (bytes, side(&site, players, closed_ms, text.lines().map(str::to_owned).collect()))
 }
@@ -101,7 +109,8 @@ fn by_hand(options: &Options) -> (u64, Side) {
 /// The same release by one command.
 fn entracte(options: &Options) -> Side {
     let site = Site::start_undumped(options, Account::Administrator);
-    let players = Players::start(&site.url, &Load::new(30, REQUESTS_PER_S)).expect("players come in");
+    let players =
+        Players::start(&site.url, &Load::new(30, REQUESTS_PER_S)).expect("players come in");
     site.check_out("1.1");
     site.ok(&["pack", "1.1"]);
     let text = site.ok(&["deploy", "1.1", "--yes"]);

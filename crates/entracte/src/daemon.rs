@@ -1,11 +1,12 @@
 //! The long roles: the gate, and the daily duties.
 
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use entracte_host::lock::Lock;
+use entracte_host::lock::{Lock, LockError, Owner};
 use entracte_model::UnixMs;
 use entracte_release::clock::now;
 use entracte_release::{Store, Target, backups, outbox};
@@ -31,6 +32,8 @@ pub fn gate(config: &Config, target: &Target) -> Result<Exit, Failure> {
 /// Runs the daily duties until a signal ends them.
 pub fn serve(app: &App, config: &Config, target: &Target) -> Result<Exit, Failure> {
     let stop = signals()?;
+    let _alone = alone(target)?;
+    out::log(format!("the duties of {} are looked after", target.environment));
     std::thread::scope(|scope| {
         scope.spawn(|| dashboard(app, config, target, &stop));
         duties(app, config, target, &stop);
@@ -41,6 +44,7 @@ pub fn serve(app: &App, config: &Config, target: &Target) -> Result<Exit, Failur
 /// Runs both; the gate does not depend on the duties, and ends last.
 pub fn up(app: &App, config: &Config, target: &Target) -> Result<Exit, Failure> {
     let stop = signals()?;
+    let _alone = alone(target)?;
     std::thread::scope(|scope| {
         let duties = scope.spawn(|| duties(app, config, target, &stop));
         scope.spawn(|| dashboard(app, config, target, &stop));
@@ -49,6 +53,29 @@ pub fn up(app: &App, config: &Config, target: &Target) -> Result<Exit, Failure> 
         // The duties only end by `stop`; a panic in them is no reason to hide how the gate ended.
         let _ = duties.join();
         gate
+    })
+}
+
+/// The lock that whoever looks after the duties of a production holds.
+pub fn lock(target: &Target) -> PathBuf {
+    target.state.join("serve.lock")
+}
+
+/// Duties are looked after once: two would start a planned release twice, and back up twice.
+fn alone(target: &Target) -> Result<Lock, Failure> {
+    std::fs::create_dir_all(&target.state)
+        .map_err(|error| Failure::broken(format!("{}: {error}", target.state.display())))?;
+    let path = lock(target);
+    Lock::try_take(&path, &Owner::this("serve")).map_err(|error| match &error {
+        LockError::Busy { .. } => {
+            let holder = Lock::holder(&path)
+                .map_or(String::new(), |owner| format!(" (process {} of {})", owner.pid, owner.user));
+            Failure::refused(format!(
+                "another `entracte up` or `entracte serve` looks after {} already{holder}",
+                target.environment
+            ))
+        }
+        _ => Failure::from(error),
     })
 }
 
@@ -156,7 +183,12 @@ fn take_up(
     };
     if due {
         out::log(format!("taking up {}", release.id));
-        children.push(start(config, target, release.id, &[])?);
+        match start(config, target, release.id, &[]) {
+            Ok(child) => children.push(child),
+            // Somebody was faster: `entracte resume`, or the one who planned it.
+            Err(failure) if failure.exit == Exit::Busy => {}
+            Err(failure) => return Err(failure),
+        }
     }
     Ok(())
 }

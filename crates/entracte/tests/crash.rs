@@ -50,26 +50,33 @@ impl Case {
         // Scripts whose end nobody wrote down are never gone on from.
         let in_the_scripts = self.step == migrate && self.moment == "effect";
         match self.version {
-            "1.1" => opened || (self.rescue != Rescue::Abort && !in_the_scripts && self.again.is_none()),
+            "1.1" => {
+                opened || (self.rescue != Rescue::Abort && !in_the_scripts && self.again.is_none())
+            }
             _ => false,
         }
     }
 }
 
-/// Runs all cases, a few at a time, each on a site of its own.
+/// Runs all cases, a few at a time, each on a site of its own; all of them, whatever one shows.
 fn sweep(cases: Vec<Case>) {
     let left = Mutex::new(cases.into_iter());
+    let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..SITES {
             scope.spawn(|| {
                 loop {
                     let next = left.lock().unwrap().next();
                     let Some(case) = next else { return };
-                    dies_and_is_rescued(&case);
+                    if std::panic::catch_unwind(|| dies_and_is_rescued(&case)).is_err() {
+                        failed.lock().unwrap().push(case.name());
+                    }
                 }
             });
         }
     });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{} deaths left something else: {failed:#?}", failed.len());
 }
 
 fn dies_and_is_rescued(case: &Case) {
@@ -92,11 +99,17 @@ fn dies_and_is_rescued(case: &Case) {
     }
     let migrated = reopened;
     if let Some((moment, step)) = case.again {
-        let mut again = site.command(&[if case.rescue == Rescue::Abort { "abort" } else { "resume" }]);
+        let mut again =
+            site.command(&[if case.rescue == Rescue::Abort { "abort" } else { "resume" }]);
         again.env("ENTRACTE_CRASH", format!("{moment}:{step}"));
         let output = again.output().unwrap();
         let said = small::said(&output);
-        assert_eq!(output.status.code(), Some(1), "{name}: it was to die again:\n{said}\n{}", site.logs());
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "{name}: it was to die again:\n{said}\n{}",
+            site.logs()
+        );
     }
     let expected = if case.released() { 0 } else { 4 };
     rescue(&mut site, case, expected);
@@ -123,7 +136,8 @@ fn rescue(site: &mut Small, case: &Case, expected: i32) {
         Rescue::Duties => {
             site.start_duties();
             let outcome = || site.json(&["history"])[0]["outcome"].clone();
-            let ended = entracte_testbed::process::wait_until(small::PATIENCE_MS, || !outcome().is_null());
+            let ended =
+                entracte_testbed::process::wait_until(small::PATIENCE_MS, || !outcome().is_null());
             assert!(ended, "{}: the duties did not take it up\n{}", case.name(), site.logs());
             let word = if expected == 0 { "released" } else { "taken_back" };
             assert_eq!(outcome()["outcome"], word, "{}\n{}", case.name(), site.logs());
@@ -151,7 +165,8 @@ fn a_runner_that_dies_at_any_moment_leaves_the_old_version_or_the_new_one() {
 /// way back that a person asked for after a first death.
 #[test]
 fn a_runner_that_dies_while_it_takes_back_is_followed_by_one_that_ends_it() {
-    let undone = ["stage", "announce", "drain", "close", "window copy", "migrate", "switch"].map(step);
+    let undone =
+        ["stage", "announce", "drain", "close", "window copy", "migrate", "switch"].map(step);
     let mut cases = Vec::new();
     for moment in ["undo-started", "undo-effect"] {
         for at in undone {

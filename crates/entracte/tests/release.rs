@@ -26,14 +26,22 @@ fn three_releases_under_load(account: Account) {
     let taken_back = site.exits(4, &["deploy", "1.2", "--yes"]);
     assert!(taken_back.contains("production is 1.1.0, to the byte"), "{taken_back}");
     site.assert_tree("1.1");
-    assert_same_data("r2, taken back", &site.dump_at("closed", "r2"), &site.dump_at("opened", "r2"));
+    assert_same_data(
+        "r2, taken back",
+        &site.dump_at("closed", "r2"),
+        &site.dump_at("opened", "r2"),
+    );
 
     site.check_out("1.3");
     site.ok(&["pack", "1.3"]);
     let taken_back = site.exits(4, &["deploy", "1.3", "--yes"]);
     assert!(taken_back.contains("smoke test"), "{taken_back}");
     site.assert_tree("1.1");
-    assert_same_data("r3, taken back", &site.dump_at("closed", "r3"), &site.dump_at("opened", "r3"));
+    assert_same_data(
+        "r3, taken back",
+        &site.dump_at("closed", "r3"),
+        &site.dump_at("opened", "r3"),
+    );
     site.ok(&["verify"]);
 
     let played = players.stop();

@@ -302,6 +302,19 @@ fn transition(state: &StepState, event: &Event) -> Option<StepState> {
 }
 
 impl StepState {
+    /// What must be known to undo the step, where that was written down.
+    pub fn before(&self) -> Option<&Value> {
+        match self {
+            StepState::Running { before }
+            | StepState::Interrupted { before }
+            | StepState::Done { before, .. }
+            | StepState::Failed { before: Some(before), .. }
+            | StepState::Undoing { before, .. }
+            | StepState::UndoFailed { before, .. } => Some(before),
+            StepState::Pending | StepState::Failed { before: None, .. } | StepState::Undone => None,
+        }
+    }
+
     /// The name of the state, for messages.
     pub fn name(&self) -> &'static str {
         match self {

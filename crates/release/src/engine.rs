@@ -185,16 +185,7 @@ impl Run<'_> {
     }
 
     fn before_of(&self, id: StepId) -> Value {
-        use StepState as S;
-        match &self.progress.steps[id.0] {
-            S::Running { before }
-            | S::Interrupted { before }
-            | S::Done { before, .. }
-            | S::Failed { before: Some(before), .. }
-            | S::Undoing { before, .. }
-            | S::UndoFailed { before, .. } => before.clone(),
-            S::Pending | S::Failed { before: None, .. } | S::Undone => Value::Null,
-        }
+        self.progress.steps[id.0].before().cloned().unwrap_or(Value::Null)
     }
 
     fn probe(&mut self, id: StepId) -> Probe {

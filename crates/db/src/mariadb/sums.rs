@@ -116,13 +116,23 @@ fn table_sum(server: &mut Server, table: &Table) -> Result<TableSum, DbError> {
             hint: "repair it first (CHECK TABLE says more)".to_owned(),
         });
     }
-    let rows = if table.versioned {
-        let (rows, history) = history_sum(server, &table.name).map_err(DbError::engine(doing))?;
-        checksum = format!("{checksum}+{history}");
-        rows
+    let by_rows = if table.versioned {
+        Some(history_sum(server, &table.name))
+    } else if has_stored_columns(server, &table.name).map_err(DbError::engine(doing.clone()))? {
+        Some(row_sum(server, &format!("SELECT * FROM {name}")))
     } else {
-        let count = server.rows_for(&format!("SELECT COUNT(*) FROM {name}"), &doing)?;
-        count.first().and_then(|row| number(row, 0)).unwrap_or(0)
+        None
+    };
+    let rows = match by_rows {
+        Some(summed) => {
+            let (rows, sum) = summed.map_err(DbError::engine(doing))?;
+            checksum = sum;
+            rows
+        }
+        None => {
+            let count = server.rows_for(&format!("SELECT COUNT(*) FROM {name}"), &doing)?;
+            count.first().and_then(|row| number(row, 0)).unwrap_or(0)
+        }
     };
     Ok(TableSum { rows, checksum, auto_increment: table.auto_increment })
 }
@@ -137,9 +147,24 @@ fn history_sum(server: &mut Server, table: &str) -> Result<(u64, String), Engine
     );
     // Periods without columns of their own have hidden ones of these names.
     let hidden = if server.rows(&sql)?.is_empty() { ", row_start, row_end" } else { "" };
+    row_sum(server, &format!("SELECT *{hidden} FROM {} FOR SYSTEM_TIME ALL", ident(table)))
+}
+
+/// Whether the table has generated columns that are stored: `CHECKSUM TABLE` of MariaDB 10.11
+/// gives different sums for equal rows of such tables.
+fn has_stored_columns(server: &mut Server, table: &str) -> Result<bool, EngineError> {
+    let sql = format!(
+        "SELECT 1 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE()
+         AND TABLE_NAME = {} AND EXTRA LIKE '%STORED GENERATED%' LIMIT 1",
+        super::connect::literal(table)
+    );
+    Ok(!server.rows(&sql)?.is_empty())
+}
+
+/// The number of rows that `sql` gives, and a sum of their hashes, whatever their order.
+fn row_sum(server: &mut Server, sql: &str) -> Result<(u64, String), EngineError> {
     let (mut count, mut sum) = (0_u64, 0_u128);
-    let sql = format!("SELECT *{hidden} FROM {} FOR SYSTEM_TIME ALL", ident(table));
-    server.each_row(&sql, |row| {
+    server.each_row(sql, |row| {
         let mut hasher = blake3::Hasher::new();
         for value in row {
             let (tag, bytes): (u8, &[u8]) = match value {

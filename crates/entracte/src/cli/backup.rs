@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::App;
 use crate::exit::{Exit, Failure, of_fault};
+use crate::report::out;
 
 /// Back up source and database, list backups, prove one by restoring it, or give one back
 #[derive(Debug, clap::Args)]
@@ -86,21 +87,20 @@ fn now(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
             snapshot.short,
             human_bytes(snapshot.bytes)
         );
-        if !app.global.json {
-            app.print(text, &json!(null));
-        }
+        app.say(text);
     }
-    if app.global.json {
-        println!("{}", json!(taken));
-    }
+    app.document(&json!(taken));
     Ok(Exit::Done)
 }
 
 fn list(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
-    let snapshots = backups::list(target).map_err(|fault| of_fault(&fault))?;
-    if app.global.json {
-        println!("{}", json!(snapshots));
-        return Ok(Exit::Done);
+    // No repository yet is no backup yet, and nothing that broke.
+    let snapshots = match target.backup.repository.exists() {
+        true => backups::list(target).map_err(|fault| of_fault(&fault))?,
+        false => vec![],
+    };
+    if snapshots.is_empty() {
+        app.say("no backup yet: `entracte backup now` takes the first one");
     }
     for snapshot in &snapshots {
         let proven = snapshot.restored.map_or(String::new(), |at| {
@@ -108,31 +108,33 @@ fn list(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
         });
         let version = snapshot.tags.get("version").map_or("", String::as_str);
         let reason = snapshot.tags.get("reason").map_or("", String::as_str);
-        app.print(
-            format!(
-                "{}  {}  {:8} {:>9}  {version:8} {reason:8} {}{proven}",
-                snapshot.short,
-                crate::report::local(snapshot.time),
-                word(snapshot.kind),
-                human_bytes(snapshot.bytes),
-                snapshot.name
-            ),
-            &json!(null),
-        );
+        app.say(format!(
+            "{}  {}  {:8} {:>9}  {version:8} {reason:8} {}{proven}",
+            snapshot.short,
+            crate::report::local(snapshot.time),
+            word(snapshot.kind),
+            human_bytes(snapshot.bytes),
+            snapshot.name
+        ));
     }
+    app.document(&json!(snapshots));
     Ok(Exit::Done)
 }
 
 fn check(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
+    if !target.backup.repository.exists() {
+        return Err(Failure::refused("there is no backup yet, so there is nothing to prove")
+            .hint("`entracte backup now` takes the first one"));
+    }
     let dir = tempfile::tempdir()?;
     let proof = backups::check(target, dir.path()).map_err(|fault| of_fault(&fault))?;
     let text = match &proof {
         Some(proof) => format!(
-            "{} the repository is whole; {} restores in {}: {} tables, {} rows",
+            "{} the repository is whole; {} restores in {}: {}, {} rows",
             app.paint.good("Good:"),
             proof.snapshot,
             human_ms(proof.restore_ms),
-            proof.tables,
+            out::count(proof.tables, "table"),
             proof.rows
         ),
         None => format!("{} the repository is whole", app.paint.good("Good:")),

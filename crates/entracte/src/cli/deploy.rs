@@ -1,19 +1,22 @@
 //! `entracte deploy`: one command for the whole procedure.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 
 use entracte_model::plan::Plan;
 use entracte_model::record::Standing;
-use entracte_model::{UnixMs, Version};
+use entracte_model::Version;
 use entracte_release::clock::now;
 use entracte_release::{Store, Target};
 use serde_json::json;
 
 use super::plan::{deployment, find, open, render};
-use super::{App, follow, pack, quiet};
+use super::when::When;
+use super::{App, follow, pack};
 use crate::config::Config;
+use crate::daemon;
 use crate::exit::{Exit, Failure};
+use crate::report::out;
 
 /// Put a version into production: pack it if needed, back up, close, install, test, reopen, tell
 #[derive(Debug, clap::Args)]
@@ -22,6 +25,7 @@ use crate::exit::{Exit, Failure};
   entracte deploy                    (the newest package, or a new one)
   entracte deploy 1.1 --dry-run      (the plan, and nothing else)
   entracte deploy 1.1 --at quietest  (when the fewest players lose the least)
+  entracte deploy 1.1 --at 04:30 --yes
   entracte deploy 1.1 --at 2026-12-01T04:30 --yes
 
 Ctrl-C asks for the release to be taken back at its next safe point; a second one stops watching,
@@ -35,7 +39,8 @@ pub struct Args {
     /// Show the plan and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Start at this local time, or in the quietest hour (needs `entracte up` or `entracte serve`)
+    /// Start at this local time, after so long (`+2h`), or in the `quietest` hour of the coming
+    /// week; `entracte up` or `entracte serve` must run then
     #[arg(long, value_name = "WHEN")]
     at: Option<String>,
     /// Start it and do not follow it
@@ -46,7 +51,19 @@ pub struct Args {
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let (config, target, mut store) = app.production()?;
     nothing_under_way(&store, &target)?;
-    let packed = package(app, args, &config, &target, &store)?;
+    not_frozen(&store)?;
+    // What is wrong with the command line is said before anything is made.
+    let at = args.at.as_deref().map(When::parse).transpose()?;
+    if !args.dry_run && !args.yes {
+        somebody_to_ask(app)?;
+    }
+    let packed = match package(app, args, &config, &target, &store)? {
+        Package::There(path) => path,
+        Package::Foreseen(plan) => {
+            app.print(render(app, &plan), &serde_json::to_value(&plan)?);
+            return Ok(Exit::Done);
+        }
+    };
     let judged = open(&packed, &target)?;
     judge(&target, &store, judged.record())?;
     let plan = deployment(&target, &store, &judged)?;
@@ -54,8 +71,8 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
         app.print(render(app, &plan), &serde_json::to_value(&plan)?);
         return Ok(Exit::Done);
     }
+    let start_at = at.map(|at| at.of(&target, &plan)).transpose()?;
     confirm(app, args, &plan)?;
-    let start_at = args.at.as_deref().map(|at| when(at, &target, &plan)).transpose()?;
     let kept = bring(&packed, &target, &judged.record().version)?;
     let plan = deployment(&target, &store, &open(&kept, &target)?)?;
     store.create_release(&plan, now(), start_at)?;
@@ -67,6 +84,12 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
             crate::report::local(at)
         );
         app.print(text, &json!({ "release": plan.id, "start_at": at }));
+        if entracte_host::lock::Lock::holder(&daemon::lock(&target)).is_none() {
+            out::note(format!(
+                "{} nothing runs that would start it: `entracte up`, or `entracte serve`",
+                app.paint.warn("warning:")
+            ));
+        }
         return Ok(Exit::Done);
     }
     let runner = follow::start(&config, &target, plan.id, &[])?;
@@ -105,6 +128,23 @@ pub fn nothing_under_way(store: &Store, target: &Target) -> Result<(), Failure> 
         .hint("`entracte resume` goes on, `entracte abort` takes it back"))
 }
 
+/// A freeze is for everybody, whatever the package.
+fn not_frozen(store: &Store) -> Result<(), Failure> {
+    match store.setting("freeze")? {
+        Some(why) => Err(Failure::refused(format!("releases are frozen: {why}"))
+            .hint("`entracte history --unfreeze` ends the freeze")),
+        None => Ok(()),
+    }
+}
+
+/// What is deployed.
+enum Package {
+    /// A package that is there, or was just made.
+    There(std::path::PathBuf),
+    /// Only its plan: a dry run makes nothing.
+    Foreseen(Box<Plan>),
+}
+
 /// The package that is meant, made first where it is not there yet.
 fn package(
     app: &App,
@@ -112,7 +152,7 @@ fn package(
     config: &Config,
     target: &Target,
     store: &Store,
-) -> Result<std::path::PathBuf, Failure> {
+) -> Result<Package, Failure> {
     let wanted = args.package.as_deref();
     let version = wanted.and_then(|wanted| wanted.parse::<Version>().ok());
     let current = store.production()?.map(|production| production.base.version);
@@ -123,15 +163,20 @@ fn package(
                 .is_ok_and(|archive| Some(&archive.record().version) > current.as_ref())
     });
     if let Some(path) = found {
-        return Ok(path);
+        return Ok(Package::There(path));
     }
     if wanted.is_some() && version.is_none() {
-        return find(config, wanted);
+        return find(config, wanted).map(Package::There);
     }
-    let args =
+    let pack_args =
         pack::Args { version, allow: vec![], allow_dirty: false, dry_run: false, expires: 30 };
-    let packed = pack::pack(app, &args, config, target, store)?;
-    packed.map(|packed| packed.archive).ok_or_else(|| Failure::broken("nothing was packed"))
+    if args.dry_run {
+        let plan = pack::foresee(app, &pack_args, config, target, store)?;
+        return Ok(Package::Foreseen(Box::new(plan)));
+    }
+    let packed = pack::pack(app, &pack_args, config, target, store)?;
+    let packed = packed.map(|packed| Package::There(packed.archive));
+    packed.ok_or_else(|| Failure::broken("nothing was packed"))
 }
 
 /// What preflight would refuse anyway is refused before anything is planned.
@@ -156,33 +201,27 @@ fn confirm(app: &App, args: &Args, plan: &Plan) -> Result<(), Failure> {
     if args.yes {
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() || app.global.json {
-        return Err(Failure::usage("nobody is there to be asked").hint("add --yes"));
-    }
-    anstream::println!("{}", render(app, plan));
-    anstream::print!("Deploy {}? [y/N] ", plan.to.version);
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    match answer.trim() {
-        "y" | "Y" | "yes" | "o" | "oui" => Ok(()),
-        _ => Err(Failure::refused("not deployed")),
+    out::line(render(app, plan));
+    match agreed(&format!("Deploy {}?", plan.to.version))? {
+        true => Ok(()),
+        false => Err(Failure::refused("not deployed; nothing was changed")),
     }
 }
 
-fn when(at: &str, target: &Target, plan: &Plan) -> Result<UnixMs, Failure> {
-    if at == "quietest" {
-        return quiet::quietest(target, plan);
+/// Whether there is a person at the terminal who can be asked.
+pub fn somebody_to_ask(app: &App) -> Result<(), Failure> {
+    if std::io::stdin().is_terminal() && !app.global.json {
+        return Ok(());
     }
-    let bad =
-        || Failure::usage(format!("{at:?} is no time: expected 2026-12-01T04:30 or quietest"));
-    let local: jiff::civil::DateTime = at.parse().map_err(|_| bad())?;
-    let zoned = local.to_zoned_datetime(jiff::tz::TimeZone::system()).map_err(|_| bad())?;
-    let start = UnixMs(zoned.timestamp().as_millisecond());
-    if start <= now() {
-        return Err(Failure::usage(format!("{at} is over")));
-    }
-    Ok(start)
+    Err(Failure::usage("nobody is there to be asked").hint("add --yes"))
+}
+
+/// Asks for a yes or a no; anything but a yes is a no.
+pub fn agreed(question: &str) -> Result<bool, Failure> {
+    out::ask(format!("{question} [y/N]"));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes" | "o" | "oui"))
 }
 
 /// Brings the package to where the target keeps its packages, whole or not at all.

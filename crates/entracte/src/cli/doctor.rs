@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use entracte_gate::control::Client;
+use entracte_gate::control::{Client, ControlError};
 use entracte_host::facts::facts;
 use entracte_model::gate::Phase;
 use entracte_model::time::human_bytes;
@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::App;
 use crate::exit::{Exit, Failure};
+use crate::report::out;
 
 /// Look at everything that a release will need, and say what is missing
 #[derive(Debug, clap::Args)]
@@ -56,16 +57,16 @@ fn print(app: &App, findings: &[Finding]) {
             Finding::Bad(text, hint) => (app.paint.bad("✗"), "bad", text, Some(*hint)),
         };
         values.push(json!({ "level": level, "text": text, "hint": hint }));
-        if !app.global.json {
-            app.print(format!("{sign} {text}"), &json!(null));
-            if let Some(hint) = hint {
-                app.print(format!("    {}", app.paint.dim(hint)), &json!(null));
-            }
+        let mut lines = format!("{sign} {text}");
+        if let Some(hint) = hint {
+            lines.push_str(&format!("\n    {}", app.paint.dim(hint)));
+        }
+        match level {
+            "bad" if app.global.quiet && !app.global.json => out::note(lines),
+            _ => app.say(lines),
         }
     }
-    if app.global.json {
-        println!("{}", json!(values));
-    }
+    app.document(&json!(values));
 }
 
 fn key(secret: &Path, target: &Target) -> Finding {
@@ -135,6 +136,9 @@ fn known(target: &Target) -> Finding {
 
 fn gate(target: &Target) -> Finding {
     match Client::new(&target.gate_socket).status() {
+        Err(ControlError::NotRunning { .. }) => {
+            Finding::Bad("the gate does not run".into(), "start it: `entracte up`")
+        }
         Ok(status) if !status.upstream_ok => Finding::Bad(
             "the gate runs, the game behind it does not answer".into(),
             "start the game",
@@ -159,9 +163,9 @@ fn database(target: &Target) -> Finding {
     };
     match entracte_db::open(settings).and_then(|mut database| database.facts()) {
         Ok(facts) if facts.notes.is_empty() => Finding::Good(format!(
-            "{}: {} tables, {}",
+            "{}: {}, {}",
             facts.engine,
-            facts.tables.len(),
+            out::count(facts.tables.len(), "table"),
             human_bytes(facts.bytes)
         )),
         Ok(facts) => Finding::Worth(
@@ -173,12 +177,19 @@ fn database(target: &Target) -> Finding {
 }
 
 fn backup(target: &Target) -> Finding {
+    if !target.backup.repository.exists() {
+        let text = "there is no backup yet; a release takes one, too";
+        return Finding::Worth(text.into(), "`entracte backup now` takes the first one");
+    }
     match backups::list(target) {
-        Ok(list) if list.iter().any(|snapshot| snapshot.restored.is_some()) => Finding::Good(
-            format!("{} backups, at least one of them proven by restoring", list.len()),
-        ),
+        Ok(list) if list.iter().any(|snapshot| snapshot.restored.is_some()) => {
+            Finding::Good(format!(
+                "{}, at least one of them proven by restoring",
+                out::count(list.len(), "backup")
+            ))
+        }
         Ok(list) => Finding::Worth(
-            format!("{} backups, none of them proven", list.len()),
+            format!("{}, none of them proven by restoring", out::count(list.len(), "backup")),
             "`entracte backup check` restores the newest one into a private instance",
         ),
         Err(fault) => Finding::Worth(fault.message, "`entracte backup now` takes the first one"),
@@ -221,10 +232,15 @@ fn smoke(target: &Target) -> Vec<Finding> {
     let current = Store::open_to_read(&target.store()).ok().flatten();
     let current = current.and_then(|store| store.production().ok().flatten());
     let version = current.map_or(String::new(), |production| production.base.version.to_string());
-    let pass = Client::new(&target.gate_socket).pass(1).ok();
+    let Ok(pass) = Client::new(&target.gate_socket).pass(1) else {
+        return vec![Finding::Worth(
+            format!("{} not tried", out::count(target.smoke.len(), "smoke test")),
+            "they go through the gate, which does not answer",
+        )];
+    };
     let tester = Tester {
         base_url: &target.gate_url,
-        pass: pass.as_ref().map(|pass| &pass.header),
+        pass: Some(&pass.header),
         dir: &target.root,
         timeout_ms: target.hooks.timeout_ms,
         version: &version,

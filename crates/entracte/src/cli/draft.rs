@@ -290,7 +290,9 @@ fn unmentioned(
     if view.is_none_or(|view| view.commit.is_none()) {
         return Ok(vec![]);
     }
-    let Some(since) = store.setting(&commit_of(&production.base.manifest))? else { return Ok(vec![]) };
+    let Some(since) = store.setting(&commit_of(&production.base.manifest))? else {
+        return Ok(vec![]);
+    };
     let commits = git::commits_between(root, Some(&since)).unwrap_or_default();
     let mentioned = |commit: &Commit| {
         let by_ref = fragments.iter().flat_map(|fragment| &fragment.refs);

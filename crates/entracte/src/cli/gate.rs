@@ -1,6 +1,6 @@
 //! `entracte gate`: the door by hand, and the gate process itself.
 
-use entracte_gate::control::{Client, Status};
+use entracte_gate::control::{Client, ControlError, Status};
 use entracte_model::gate::{Goal, Phase};
 use entracte_model::time::human_ms;
 use entracte_release::clock::now;
@@ -11,6 +11,7 @@ use super::App;
 use crate::config::units::Duration;
 use crate::daemon;
 use crate::exit::{Exit, Failure};
+use crate::report::out;
 
 /// Open, drain or close the game by hand, see who is in, or run the gate itself
 #[derive(Debug, clap::Args)]
@@ -130,18 +131,18 @@ fn set(
     phase: Phase,
     edit: impl FnOnce(&mut Goal),
 ) -> Result<Exit, Failure> {
-    let before = client.status()?;
+    let before = client.status().map_err(unreached)?;
     let mut goal = Goal::new(before.generation + 1, phase, "by hand");
     goal.version = before.goal.version;
     goal.notes_url = before.goal.notes_url;
     edit(&mut goal);
-    let status = client.set(&goal)?;
+    let status = client.set(&goal).map_err(unreached)?;
     app.print(line(app, &status), &serde_json::to_value(&status)?);
     Ok(Exit::Done)
 }
 
 fn pass(app: &App, target: &Target, client: &Client, minutes: u32) -> Result<Exit, Failure> {
-    let pass = client.pass(minutes)?;
+    let pass = client.pass(minutes).map_err(unreached)?;
     let link = format!("{}/_entracte/pass#{}", target.gate_url, pass.url_token);
     app.print(
         format!("For a browser, once: {link}\nFor a program, as a header: {}: {}", pass.header.0, pass.header.1),
@@ -152,12 +153,23 @@ fn pass(app: &App, target: &Target, client: &Client, minutes: u32) -> Result<Exi
 
 fn status(app: &App, client: &Client, watch: bool) -> Result<Exit, Failure> {
     loop {
-        let status = client.status()?;
+        let status = client.status().map_err(unreached)?;
         app.print(line(app, &status), &serde_json::to_value(&status)?);
         if !watch {
             return Ok(Exit::Done);
         }
         std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+}
+
+/// A gate that cannot be asked. Nothing is known of the game then, only of the gate.
+pub fn unreached(error: ControlError) -> Failure {
+    match &error {
+        ControlError::NotRunning { path, .. } => {
+            Failure::broken(format!("the gate does not run: nobody answers at {}", path.display()))
+                .hint("start it: `entracte up`, or `entracte gate serve`")
+        }
+        _ => Failure::from(error),
     }
 }
 
@@ -169,10 +181,10 @@ fn line(app: &App, status: &Status) -> String {
         Phase::Announced | Phase::Draining | Phase::Reopening => paint.warn(status.phase.name()),
     };
     let mut text = format!(
-        "{phase} for {}: {} players in, {} requests in the game, {:.1} requests/s",
+        "{phase} for {}: {} in, {} in the game, {:.1} requests/s",
         human_ms(status.server_time.since(status.since)),
-        status.sessions_in,
-        status.in_flight,
+        out::count(usize::try_from(status.sessions_in).unwrap_or(usize::MAX), "player"),
+        out::count(usize::try_from(status.in_flight).unwrap_or(usize::MAX), "request"),
         status.requests_per_s
     );
     if status.phase == Phase::Draining {
@@ -180,6 +192,13 @@ fn line(app: &App, status: &Status) -> String {
     }
     if status.parked > 0 || status.waiting > 0 {
         text.push_str(&format!(", {} parked, {} waiting", status.parked, status.waiting));
+    }
+    if status.phase != Phase::Open {
+        let by = status.goal.release.as_ref().map_or(String::new(), |id| format!("{id}, "));
+        text.push_str(&format!("\n  {by}{}", status.goal.reason));
+        if let Some(back) = status.goal.reopens_p50 {
+            text.push_str(&format!(", expected back at {}", crate::report::local(back)));
+        }
     }
     if !status.upstream_ok {
         text.push_str(&format!("; {}", paint.bad("the game does not answer")));

@@ -31,31 +31,35 @@ pub struct Args {
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let (_, _, store) = app.production()?;
     if args.freeze.is_some() || args.unfreeze {
+        if args.freeze.as_ref().is_some_and(|why| why.trim().is_empty()) {
+            return Err(Failure::usage("why? A freeze without a reason is thawed by the next one")
+                .hint("entracte history --freeze \"tournament until Sunday\""));
+        }
         store.set_setting("freeze", args.freeze.as_deref())?;
-        let text = if args.unfreeze { "releases go on" } else { "nobody deploys until --unfreeze" };
+        let text = match args.unfreeze {
+            true => "Releases go on.",
+            false => "Nobody deploys until `entracte history --unfreeze`.",
+        };
         app.print(text, &json!({ "frozen": args.freeze }));
         return Ok(Exit::Done);
     }
     let mut values = Vec::new();
     if let Some(why) = store.setting("freeze")? {
-        app.print(app.paint.warn(format!("frozen: {why}")), &json!({ "frozen": why }));
+        app.say(app.paint.warn(format!("Releases are frozen: {why}")));
     }
     for release in store.releases(args.limit)? {
         let closed = closed_ms(&release.plan, &store.entries(release.id, 0)?);
-        if !app.global.json {
-            app.print(line(app, &release, closed), &json!(null));
-        }
+        app.say(line(app, &release, closed));
         values.push(json!({
             "release": release.id, "from": release.plan.from.as_ref().map(|base| &base.version),
             "to": release.plan.to.version, "planned": release.created, "start_at": release.start_at,
             "closed_ms": closed, "outcome": release.outcome,
         }));
     }
-    if app.global.json {
-        println!("{}", json!(values));
-    } else if values.is_empty() {
-        app.print("no release yet", &json!([]));
+    if values.is_empty() {
+        app.say("no release yet");
     }
+    app.document(&json!(values));
     Ok(Exit::Done)
 }
 

@@ -25,6 +25,7 @@ mod serve;
 mod status;
 mod up;
 mod verify;
+mod when;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -214,7 +215,8 @@ fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && json {
         let text = error.render().to_string();
         let message = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
-        let value = serde_json::json!({ "error": message, "hint": null, "exit": Exit::Usage as u8 });
+        let value =
+            serde_json::json!({ "error": message, "hint": null, "exit": Exit::Usage as u8 });
         out::line(value);
     } else if error.use_stderr() {
         out::note(error.render().ansi().to_string().trim_end());

@@ -92,9 +92,8 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
         texts.insert("fr".into(), french.clone());
     }
     for other in &args.other {
-        let bad = || {
-            Failure::usage(format!("{other:?}: expected a language and a text: --in de=\"…\""))
-        };
+        let bad =
+            || Failure::usage(format!("{other:?}: expected a language and a text: --in de=\"…\""));
         let (lang, text) = other.split_once('=').ok_or_else(bad)?;
         if lang.is_empty() || !lang.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
             return Err(bad());

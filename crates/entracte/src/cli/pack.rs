@@ -1,5 +1,6 @@
 //! `entracte pack`: the next version as one signed archive, computed from what production holds.
 
+use entracte_model::plan::Plan;
 use entracte_model::time::human_bytes;
 use entracte_model::{UnixMs, Version};
 use entracte_package::pack::{self, Packed};
@@ -74,6 +75,37 @@ pub fn pack(
     target: &Target,
     store: &Store,
 ) -> Result<Option<Packed>, Failure> {
+    let (version, draft) = prepare(app, args, config, target, store)?;
+    if args.dry_run {
+        let text = format!("{version} could be packed; nothing was made (dry run).");
+        app.print(text, &json!({ "dry_run": true, "version": version, "ready": true }));
+        return Ok(None);
+    }
+    let packed = write(args, config, target, store, &draft, &version)?;
+    store.set_setting(&commit_of(&draft.tree.hash()), draft.commit.as_deref())?;
+    Ok(Some(packed))
+}
+
+/// The plan of a release whose package is not made yet.
+pub fn foresee(
+    app: &App,
+    args: &Args,
+    config: &Config,
+    target: &Target,
+    store: &Store,
+) -> Result<Plan, Failure> {
+    let (version, draft) = prepare(app, args, config, target, store)?;
+    plan(target, store, &draft, &version)
+}
+
+/// The version that is meant and what it would be made of, if nothing speaks against it.
+fn prepare(
+    app: &App,
+    args: &Args,
+    config: &Config,
+    target: &Target,
+    store: &Store,
+) -> Result<(Version, Draft), Failure> {
     let current = store.production()?.map(|production| production.base.version);
     let version = args.version.clone().or_else(|| current.as_ref().map(Version::next_minor));
     let version = version.ok_or_else(|| {
@@ -94,14 +126,7 @@ pub fn pack(
     }
     draft.findings.retain(|finding| !allowed(finding, &allow));
     refuse(app, &draft)?;
-    if args.dry_run {
-        let text = format!("{version} could be packed; nothing was made (dry run).");
-        app.print(text, &json!({ "dry_run": true, "version": version, "ready": true }));
-        return Ok(None);
-    }
-    let packed = write(args, config, target, store, &draft, &version)?;
-    store.set_setting(&commit_of(&draft.tree.hash()), draft.commit.as_deref())?;
-    Ok(Some(packed))
+    Ok((version, draft))
 }
 
 /// Everything that is wrong in one list, and no package.
@@ -140,7 +165,8 @@ fn write(
     }
     let created = now();
     let mut documents = draft.documents.clone();
-    documents.push(("INSTALL.md".into(), install(target, store, draft, version)?.into_bytes()));
+    let plan = plan(target, store, draft, version)?;
+    documents.push(("INSTALL.md".into(), planner::explain(&plan).into_bytes()));
     let request = pack::Request {
         project: &target.project,
         environment: &target.environment,
@@ -162,12 +188,12 @@ fn write(
 }
 
 /// The installation procedure of this very package, as the planner will carry it out.
-fn install(
+fn plan(
     target: &Target,
     store: &Store,
     draft: &Draft,
     version: &Version,
-) -> Result<String, Failure> {
+) -> Result<Plan, Failure> {
     use entracte_model::record::{FORMAT, Record};
     let names = entracte_package::scripts::order(draft.scripts.clone())?.up;
     let named = |name: &entracte_model::RelPath| entracte_model::record::Named {
@@ -193,6 +219,5 @@ fn install(
         expires: UnixMs(0),
         least_tool: version.clone(),
     };
-    let plan = planner::deploy(target, store, &record, std::path::Path::new("-"))?;
-    Ok(planner::explain(&plan))
+    Ok(planner::deploy(target, store, &record, std::path::Path::new("-"))?)
 }

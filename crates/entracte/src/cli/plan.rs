@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use entracte_model::Version;
 use entracte_model::plan::Plan;
+use entracte_model::time::human_ms;
 use entracte_package::archive::{self, Archive};
 use entracte_release::{Store, Target, planner, rehearse};
 
@@ -30,11 +31,11 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let mut text = render(app, &plan);
     if let Some(rehearsal) = rehearse::last(&store, &archive.record().version.to_string())? {
         text.push_str(&format!(
-            "\nRehearsed on backup {} at {}: scripts {} ms, way back {} ms.",
+            "\nRehearsed on backup {} at {}: scripts {}, way back {}.",
             rehearsal.snapshot,
             crate::report::local(rehearsal.at),
-            rehearsal.migrate_ms,
-            rehearsal.way_back_ms
+            human_ms(rehearsal.migrate_ms),
+            human_ms(rehearsal.way_back_ms)
         ));
     }
     app.print(text, &serde_json::to_value(&plan)?);
@@ -56,7 +57,7 @@ pub fn render(app: &App, plan: &Plan) -> String {
         let door =
             if planned.step.in_window() { paint.warn("closed") } else { paint.warn("      ") };
         lines.push(format!(
-            "  {door} {:12} {:24} {}",
+            "  {door} {:12} {:26} {}",
             planned.step.name(),
             planned.expected.to_string(),
             paint.dim(planner::what(planned.step, plan))
@@ -98,6 +99,7 @@ pub fn find(config: &Config, wanted: Option<&str>) -> Result<PathBuf, Failure> {
 }
 
 fn newest(dist: &Path, project: &str) -> Result<Option<PathBuf>, Failure> {
+    // No folder is no package; what cannot be read is said by whoever packs into it.
     let Ok(entries) = std::fs::read_dir(dist) else { return Ok(None) };
     let mut packages: Vec<(Version, PathBuf)> = Vec::new();
     for entry in entries {

@@ -14,7 +14,7 @@ const HORIZON_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
 /// The start that costs the fewest players within a week.
 pub fn quietest(target: &Target, plan: &Plan) -> Result<UnixMs, Failure> {
-    let hours = Client::new(&target.gate_socket).hours()?;
+    let hours = Client::new(&target.gate_socket).hours().map_err(super::gate::unreached)?;
     let counts: Vec<HourCount> =
         hours.iter().map(|hour| HourCount { at: hour.from, players: hour.sessions }).collect();
     let constraints = Constraints {
@@ -27,11 +27,11 @@ pub fn quietest(target: &Target, plan: &Plan) -> Result<UnixMs, Failure> {
         Failure::refused("the gate has not seen a whole day of players yet")
             .hint("name a time: --at 2026-12-01T04:30")
     })?;
-    anstream::eprintln!(
+    crate::report::out::note(format!(
         "quietest: {}, about {:.1} players, {:.0} % of an average hour",
         crate::report::local(best.start),
         best.expected_players,
         best.share_of_average * 100.0
-    );
+    ));
     Ok(best.start)
 }

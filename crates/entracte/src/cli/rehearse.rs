@@ -43,7 +43,11 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
         found.statements,
         human_ms(found.point_ms),
         human_ms(found.way_back_ms),
-        if found.touched.is_empty() { "nothing".into() } else { found.touched.join("; ") }
+        if found.touched.is_empty() {
+            "nothing".into()
+        } else {
+            found.touched.join("\n           ")
+        }
     );
     app.print(text, &serde_json::to_value(&found)?);
     Ok(Exit::Done)

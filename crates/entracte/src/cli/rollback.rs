@@ -1,17 +1,16 @@
 //! `entracte rollback`: back to the version before, its price stated first.
 
-use std::io::{BufRead, IsTerminal, Write};
-
 use entracte_gate::control::Client;
-use entracte_model::plan::ReleaseId;
+use entracte_model::plan::{Plan, ReleaseId, Source};
 use entracte_model::time::human_ms;
 use entracte_release::clock::now;
 use entracte_release::{Store, Target, planner};
 use serde_json::json;
 
-use super::deploy::nothing_under_way;
+use super::deploy::{agreed, nothing_under_way, somebody_to_ask};
 use super::{App, follow};
 use crate::exit::{Exit, Failure};
+use crate::report::out;
 
 /// Go back to the version before, with or without the data
 #[derive(Debug, clap::Args)]
@@ -38,13 +37,16 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     nothing_under_way(&store, &target)?;
     let plan = planner::rollback(&target, &store, args.release, args.with_data)
         .map_err(|error| Failure { exit: Exit::Refused, ..Failure::from(error) })?;
-    let price = price(&target, &store, args.with_data)?;
+    if args.with_data {
+        point_there(&target, &plan)?;
+    }
+    let price = price(&target, &store, &plan)?;
     if args.dry_run {
         let text = format!("{}\n{}", super::plan::render(app, &plan), price.text);
         app.print(text, &json!({ "plan": plan, "price": price.value }));
         return Ok(Exit::Done);
     }
-    confirm(app, args, &plan.to.version.to_string(), &price)?;
+    confirm(app, args, &plan, &price)?;
     store.create_release(&plan, now(), None)?;
     let runner = follow::start(&config, &target, plan.id, &[])?;
     follow::follow(app, &target, plan.id, Some(runner))
@@ -55,8 +57,27 @@ struct Price {
     value: serde_json::Value,
 }
 
-/// What going back costs: how long players have been playing the new version, and how many.
-fn price(target: &Target, store: &Store, with_data: bool) -> Result<Price, Failure> {
+/// Data comes back from the point that was taken in the closed window, which a release without
+/// scripts does not need and does not take.
+fn point_there(target: &Target, plan: &Plan) -> Result<(), Failure> {
+    let Source::Kept { undoes, .. } = &plan.source else { return Ok(()) };
+    if target.point(*undoes).exists() {
+        return Ok(());
+    }
+    let message = format!("{undoes} left no rollback point: it ran no scripts, or retention gave it up");
+    Err(Failure::refused(message).hint(
+        "without --with-data the files go back and the data stays; an older state of the data is \
+         in the backups: `entracte backup list`",
+    ))
+}
+
+/// What going back costs: how long players have been playing the new version, and how many; or
+/// what stays of the new version in the database.
+fn price(target: &Target, store: &Store, plan: &Plan) -> Result<Price, Failure> {
+    let (with_data, scripts) = match &plan.source {
+        Source::Kept { undoes, with_data } => (*with_data, store.release(*undoes)?.plan.scripts),
+        Source::Package { .. } => (false, vec![]),
+    };
     let since = store.production()?.map_or(now(), |production| production.since);
     let played_ms = now().since(since);
     // A gate that is down cannot say who played; the price then names the time alone.
@@ -65,33 +86,36 @@ fn price(target: &Target, store: &Store, with_data: bool) -> Result<Price, Failu
     let players = bins.iter().map(|bin| bin.sessions).max().unwrap_or(0);
     let text = match with_data {
         true => format!(
-            "Price: {} of play since {} is lost ({requests} requests, up to {players} players at a time).",
+            "Price: {} of play since {} is lost ({requests} requests, up to {players} players at a \
+             time).\nIt stays in the backup that this rollback takes first: `entracte backup list`.",
             human_ms(played_ms),
             crate::report::local(since)
         ),
-        false => "Price: none in data; files go back, what players did since stays.".to_owned(),
+        false if scripts.is_empty() => {
+            "Price: none in data; files go back, what players did since stays.".to_owned()
+        }
+        false => format!(
+            "Price: none in data; files go back, what players did since stays, and so does what \
+             these scripts did:\n  {}\nThe old files must be able to live with that.",
+            scripts.join(", ")
+        ),
     };
     let value = json!({
         "with_data": with_data, "since": since, "played_ms": played_ms,
-        "requests": requests, "players": players,
+        "requests": requests, "players": players, "scripts_that_stay": if with_data { vec![] } else { scripts },
     });
     Ok(Price { text, value })
 }
 
-fn confirm(app: &App, args: &Args, version: &str, price: &Price) -> Result<(), Failure> {
+fn confirm(app: &App, args: &Args, plan: &Plan, price: &Price) -> Result<(), Failure> {
     if args.yes {
+        app.say(&price.text);
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() || app.global.json {
-        return Err(Failure::usage("nobody is there to be asked").hint("add --yes"));
-    }
-    anstream::println!("{}", price.text);
-    anstream::print!("Go back to {version}? [y/N] ");
-    std::io::stdout().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    match answer.trim() {
-        "y" | "Y" | "yes" | "o" | "oui" => Ok(()),
-        _ => Err(Failure::refused("nothing was changed")),
+    somebody_to_ask(app)?;
+    out::line(format!("{}\n{}", super::plan::render(app, plan), price.text));
+    match agreed(&format!("Go back to {}?", plan.to.version))? {
+        true => Ok(()),
+        false => Err(Failure::refused("not gone back; nothing was changed")),
     }
 }

@@ -73,10 +73,7 @@ impl fmt::Display for ScriptTrouble {
 }
 
 /// Scripts that production has not had, and what is wrong.
-pub fn look(
-    config: &Config,
-    store: &Store,
-) -> Result<(Vec<PathBuf>, Vec<ScriptTrouble>), Failure> {
+pub fn look(config: &Config, store: &Store) -> Result<(Vec<PathBuf>, Vec<ScriptTrouble>), Failure> {
     let all = files(config)?;
     let ordered = match scripts::order(all.clone()) {
         Ok(ordered) => ordered,

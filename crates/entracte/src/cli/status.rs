@@ -42,13 +42,7 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn text(
-    app: &App,
-    args: &Args,
-    config: &Config,
-    draft: &Draft,
-    frozen: Option<&str>,
-) -> String {
+fn text(app: &App, args: &Args, config: &Config, draft: &Draft, frozen: Option<&str>) -> String {
     let paint = app.paint;
     let mut lines = vec![format!(
         "Production holds {} ({}), since {}.",
@@ -156,16 +150,15 @@ pub fn list(app: &App, draft: &Draft) -> Vec<String> {
 
 fn value(draft: &Draft, frozen: Option<&str>) -> serde_json::Value {
     let ordered = scripts::order(draft.scripts.clone()).map(|ordered| ordered.up);
-    let finding = |code: &str, text: String, hint: String| {
-        json!({ "code": code, "text": text, "hint": hint })
-    };
+    let finding = |code: &str, text: String, hint: String| json!({ "code": code, "text": text, "hint": hint });
     let found = draft.findings.iter();
     let scripts_found = draft.script_faults.iter();
     let findings: Vec<_> = found
         .map(|found| finding(found.code(), found.to_string(), found.hint()))
-        .chain(scripts_found.map(|found| {
-            finding(found.code(), found.to_string(), found.hint().to_owned())
-        }))
+        .chain(
+            scripts_found
+                .map(|found| finding(found.code(), found.to_string(), found.hint().to_owned())),
+        )
         .collect();
     json!({
         "ready": draft.troubles() == 0,

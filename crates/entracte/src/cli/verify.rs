@@ -99,9 +99,12 @@ fn verify_production(app: &App, heal: bool) -> Result<Exit, Failure> {
     }
     let paths = out::count(changes.len(), "path");
     let are = if changes.len() == 1 { "is" } else { "are" };
-    let hint = match heal {
-        true => "no package that production was given holds the rest",
-        false => "`entracte verify --heal` puts back what the packages hold",
+    let hint = if !heal {
+        "`entracte verify --heal` puts back what the packages hold"
+    } else if changes.values().all(|change| *change == Change::Created) {
+        "what is not part of it is never removed by itself: look at it, and remove it by hand"
+    } else {
+        "no package that production was given holds the rest: a backup does (`entracte backup list`)"
     };
     let text = format!(
         "{}\n{}  {hint}",

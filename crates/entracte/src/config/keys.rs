@@ -93,7 +93,12 @@ pub const KEYS: &[Key] = &[
     ),
     key("target.*.keys", "list", "required", "Public keys whose packages this production takes."),
     key("target.*.keep", "number", "3", "How many replaced trees and rollback points are kept."),
-    key("target.*.dashboard", "address", "none", "Where `entracte up` shows releases in a browser: `127.0.0.1:8090`."),
+    key(
+        "target.*.dashboard",
+        "address",
+        "none",
+        "Where `entracte up` shows releases in a browser: `127.0.0.1:8090`.",
+    ),
     key(
         "target.*.smoke_passes",
         "number",

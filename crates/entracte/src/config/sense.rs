@@ -28,10 +28,13 @@ impl Config {
     }
 
     /// What is wrong for one target.
-    pub(super) fn judge_target(&self, name: &str, target: &file::Target) -> Result<(), ConfigError> {
-        let wrong = |key: &str, message: String| {
-            Err(self.value(&format!("target.{name}.{key}"), message))
-        };
+    pub(super) fn judge_target(
+        &self,
+        name: &str,
+        target: &file::Target,
+    ) -> Result<(), ConfigError> {
+        let wrong =
+            |key: &str, message: String| Err(self.value(&format!("target.{name}.{key}"), message));
         let (root, state) = (self.at(&target.root), self.at(&target.state));
         if state.starts_with(&root) || root.starts_with(&state) {
             let message = format!(

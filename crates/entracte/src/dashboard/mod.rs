@@ -34,7 +34,8 @@ pub fn serve(target: &Target, listen: SocketAddr, stop: &AtomicBool) -> Result<(
         let listener = TcpListener::bind(listen).await?;
         crate::report::out::log(format!("the dashboard is at http://{}", listener.local_addr()?));
         while !stop.load(Ordering::SeqCst) {
-            let accepted = tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
+            let accepted =
+                tokio::time::timeout(Duration::from_millis(200), listener.accept()).await;
             let Ok(Ok((stream, _))) = accepted else { continue };
             let target = Arc::clone(&target);
             tokio::spawn(async move {
@@ -71,6 +72,7 @@ fn answer(target: &Target, request: &Request<Incoming>) -> Response<Full<Bytes>>
     headers.insert("content-type", text("text/html; charset=utf-8"));
     headers.insert("cache-control", text("no-store"));
     headers.insert("x-content-type-options", text("nosniff"));
-    headers.insert("content-security-policy", text("default-src 'none'; style-src 'unsafe-inline'"));
+    headers
+        .insert("content-security-policy", text("default-src 'none'; style-src 'unsafe-inline'"));
     response
 }

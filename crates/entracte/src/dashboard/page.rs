@@ -44,7 +44,11 @@ fn broken(error: StoreError) -> (StatusCode, String) {
 
 /// A page that says what is wrong.
 pub fn error(target: &Target, message: &str) -> String {
-    layout(target, None, &format!("<p class=bad>{}</p><p><a href=/>Overview</a></p>", escape(message)))
+    layout(
+        target,
+        None,
+        &format!("<p class=bad>{}</p><p><a href=/>Overview</a></p>", escape(message)),
+    )
 }
 
 fn overview(target: &Target, store: &Store) -> Result<String, StoreError> {
@@ -79,7 +83,8 @@ fn overview(target: &Target, store: &Store) -> Result<String, StoreError> {
     }
     body.push_str("</table><h2>Announcements</h2><p>");
     let counts = store.outbox_counts()?;
-    let told: Vec<String> = counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
+    let told: Vec<String> =
+        counts.iter().map(|(state, count)| format!("{count} {state}")).collect();
     body.push_str(&if told.is_empty() { "none yet".to_owned() } else { escape(&told.join(", ")) });
     body.push_str("</p>");
     let refresh = store.unfinished()?.map(|_| 1).unwrap_or(10);
@@ -91,7 +96,13 @@ fn release(target: &Target, store: &Store, id: ReleaseId) -> Result<String, Stor
     let log = store.entries(id, 0)?;
     let mut body = format!(
         "<p><a href=/>Overview</a></p><h2>{id}: {} → {}</h2><p>{}. Predicted closed time {}; measured {}.</p>{}",
-        escape(&release.plan.from.as_ref().map_or("nothing".to_owned(), |base| base.version.to_string())),
+        escape(
+            &release
+                .plan
+                .from
+                .as_ref()
+                .map_or("nothing".to_owned(), |base| base.version.to_string())
+        ),
         escape(&release.plan.to.version.to_string()),
         ended(&release),
         escape(&release.plan.closed.to_string()),
@@ -134,8 +145,7 @@ fn steps(release: &Release, log: &[Entry]) -> String {
     };
     let took: BTreeMap<StepId, u64> =
         history::durations(log).into_iter().map(|took| (took.step, took.ms)).collect();
-    let mut table =
-        "<table><thead><tr><th>step<th>state<th>took<th>expected<tbody>".to_owned();
+    let mut table = "<table><thead><tr><th>step<th>state<th>took<th>expected<tbody>".to_owned();
     for (index, planned) in release.plan.steps.iter().enumerate() {
         let id = StepId(index);
         let (class, state) = state(&progress, id);
@@ -156,7 +166,9 @@ fn state(progress: &Progress, id: StepId) -> (&'static str, &'static str) {
         StepState::Pending => "dim",
         StepState::Running { .. } | StepState::Undoing { .. } | StepState::Undone => "warn",
         StepState::Done { .. } => "good",
-        StepState::Interrupted { .. } | StepState::Failed { .. } | StepState::UndoFailed { .. } => "bad",
+        StepState::Interrupted { .. } | StepState::Failed { .. } | StepState::UndoFailed { .. } => {
+            "bad"
+        }
     };
     (class, state.name())
 }
@@ -203,9 +215,8 @@ fn line(release: &Release, entry: &Entry) -> Option<(&'static str, String)> {
 }
 
 fn layout(target: &Target, refresh_s: Option<u32>, body: &str) -> String {
-    let refresh = refresh_s.map_or(String::new(), |seconds| {
-        format!("<meta http-equiv=refresh content={seconds}>")
-    });
+    let refresh = refresh_s
+        .map_or(String::new(), |seconds| format!("<meta http-equiv=refresh content={seconds}>"));
     let title = format!("{} on {}", escape(&target.game_name), escape(&target.environment));
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8>{refresh}\

@@ -268,6 +268,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_promised_and_is_not_there_is_found_and_so_is_a_lost_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let stage = Stage::build(Some(&dir.path().join("demo"))).unwrap();
+        let database = rusqlite::Connection::open(stage.database()).unwrap();
+        let sql =
+            "INSERT INTO ledger (request_id, player, kind, gold, at) VALUES (?1, 1, 'x', 0, 0)";
+        for id in ["kept", "never promised"] {
+            database.execute(sql, [id]).unwrap();
+        }
+        let mut diary = Diary::default();
+        diary.promised = vec!["kept".into(), "gone".into()];
+        diary.lost = vec!["player 1 at 7 ms: GET / answered 502".into()];
+        let mut wrong = Vec::new();
+        let rows = rows(&stage, std::slice::from_ref(&diary), &mut wrong).unwrap();
+        assert_eq!((rows.promised, rows.lost, rows.unpromised), (2, 1, 1));
+        assert_eq!(requests(&[diary], &mut wrong).lost, 1);
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+    }
+
+    #[test]
     fn releases_that_end_otherwise_are_wrong() {
         let release = |to: &str, outcome: &str, why: Option<&str>| Release {
             from: "x".into(),

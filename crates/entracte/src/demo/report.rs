@@ -133,7 +133,13 @@ impl Report {
         let asked = requests.by_game + requests.by_page + requests.lost;
         lines.push(entry(
             "requests lost",
-            format!("{} of {} by {} players", zero(requests.lost), grouped(asked), self.players),
+            format!(
+                "{} of {} by {} players ({} met the page)",
+                zero(requests.lost),
+                grouped(asked),
+                self.players,
+                grouped(requests.by_page)
+            ),
         ));
         lines.push(entry(
             "rows lost",

@@ -131,10 +131,10 @@ impl Live {
                 self.step(paint.good("✓").to_string(), *step, &human_ms(took));
             }
             Event::Failed { step, fault } => {
-                self.step(paint.bad("✗").to_string(), *step, "");
-                self.line(format!("    {}", paint.bad(&fault.message)));
+                self.bad_step(paint.bad("✗").to_string(), *step, "");
+                self.bad_line(format!("    {}", paint.bad(&fault.message)));
                 if let Some(hint) = &fault.hint {
-                    self.line(format!("    {} {hint}", paint.dim("hint:")));
+                    self.bad_line(format!("    {} {hint}", paint.dim("hint:")));
                 }
             }
             Event::UndoStarted { step } => {
@@ -142,13 +142,13 @@ impl Live {
             }
             Event::Undone { step } => self.step(paint.warn("↩").to_string(), *step, "taken back"),
             Event::UndoFailed { step, fault } => {
-                self.step(paint.bad("‼").to_string(), *step, "could not be taken back");
-                self.line(format!("    {}", paint.bad(&fault.message)));
+                self.bad_step(paint.bad("‼").to_string(), *step, "could not be taken back");
+                self.bad_line(format!("    {}", paint.bad(&fault.message)));
             }
             Event::AbortRequested { by } => {
                 self.line(format!("  {} asked to stop by {by}", paint.warn("■")));
             }
-            Event::Asked { .. } => self.line(format!("  {} a person must decide", paint.bad("?"))),
+            Event::Asked { .. } => self.bad_line(format!("  {} a person must decide", paint.bad("?"))),
             Event::Finished { outcome } => self.finished(entry, outcome),
         }
     }
@@ -170,8 +170,9 @@ impl Live {
                 format!("{} {to} is live.{closed}", paint.good("Done."))
             }
             Outcome::Released { warnings } => format!(
-                "{} {to} is live.{closed} {warnings} things after the reopening did not work.",
-                paint.good("Done.")
+                "{} {to} is live.{closed} {} after the reopening did not work.",
+                paint.good("Done."),
+                out::count(usize::try_from(*warnings).unwrap_or(usize::MAX), "step")
             ),
             Outcome::Unwell { fault } => format!(
                 "{} {to} is live, and unwell: {}\n  Back: entracte rollback",
@@ -192,20 +193,37 @@ impl Live {
             }
         };
         self.bar.finish_and_clear();
-        self.line(text);
+        match outcome {
+            Outcome::Released { warnings: 0 } => self.line(text),
+            _ => self.bad_line(text),
+        }
     }
 
     fn said(&self, level: Level, text: &str) {
         let paint = self.paint;
         match level {
             Level::Info => self.line(format!("    {}", paint.dim(text))),
-            Level::Warning => self.line(format!("    {} {text}", paint.warn("warning:"))),
-            Level::Alarm => self.line(format!("    {} {text}", paint.bad("ALARM:"))),
+            Level::Warning => self.bad_line(format!("    {} {text}", paint.warn("warning:"))),
+            Level::Alarm => self.bad_line(format!("    {} {text}", paint.bad("ALARM:"))),
         }
     }
 
     fn step(&self, sign: String, step: StepId, note: &str) {
         self.line(format!("  {sign} {:NAME_WIDTH$} {}", self.name(step), self.paint.dim(note)));
+    }
+
+    fn bad_step(&self, sign: String, step: StepId, note: &str) {
+        let text = format!("  {sign} {:NAME_WIDTH$} {}", self.name(step), self.paint.dim(note));
+        self.bad_line(text.trim_end().to_owned());
+    }
+
+    /// What went wrong: those who want quiet want to know it.
+    fn bad_line(&self, text: String) {
+        match (self.json, self.quiet) {
+            (true, _) => {}
+            (false, true) => out::note(text),
+            (false, false) => self.line(text),
+        }
     }
 
     fn name(&self, step: StepId) -> String {

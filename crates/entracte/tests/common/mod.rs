@@ -64,7 +64,8 @@ impl Site {
         let state = taverne.dir().join("state");
         fs::create_dir(&dev).unwrap();
         let port = free_port();
-        let mut site = Self { dev, state, url: format!("http://127.0.0.1:{port}"), up: None, taverne };
+        let mut site =
+            Self { dev, state, url: format!("http://127.0.0.1:{port}"), up: None, taverne };
         site.check_out(&options.version);
         let config = site.config(port, account, more, dumps);
         fs::write(site.dev.join("entracte.toml"), config).unwrap();
@@ -87,7 +88,9 @@ impl Site {
         let upstream = taverne.url.trim_start_matches("http://");
         let password = self.dev.parent().unwrap().join("database.password");
         let (user, secret) = match account {
-            Account::Ordinary => (taverne.database.user.as_str(), taverne.database.password.as_str()),
+            Account::Ordinary => {
+                (taverne.database.user.as_str(), taverne.database.password.as_str())
+            }
             Account::Administrator => ("root", ""),
         };
         fs::write(&password, secret).unwrap();
@@ -268,7 +271,8 @@ equals = 1
         let output = self.run(&[args, &["--json"]].concat());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let last = text.lines().last().unwrap_or_default();
-        serde_json::from_str(last).unwrap_or_else(|error| panic!("{args:?}: {error}: {}", said(&output)))
+        serde_json::from_str(last)
+            .unwrap_or_else(|error| panic!("{args:?}: {error}: {}", said(&output)))
     }
 
     /// The tree that production must hold for `version`, and does hold, path by path.
@@ -306,14 +310,22 @@ equals = 1
         let socket = format!("--socket={}", self.taverne.database.socket.display());
         for script in scripts {
             let output = Command::new("mariadb")
-                .args(["--no-defaults", "--default-character-set=utf8mb4", "--comments", &socket, "--user=root", scratch])
+                .args([
+                    "--no-defaults",
+                    "--default-character-set=utf8mb4",
+                    "--comments",
+                    &socket,
+                    "--user=root",
+                    scratch,
+                ])
                 .stdin(fs::File::open(&script).unwrap())
                 .output()
                 .unwrap();
             assert!(output.status.success(), "{}: {}", script.display(), said(&output));
         }
         let options = self.dev.parent().unwrap().join("root.cnf");
-        let text = format!("[client]\nuser=root\nsocket={}\n", self.taverne.database.socket.display());
+        let text =
+            format!("[client]\nuser=root\nsocket={}\n", self.taverne.database.socket.display());
         fs::write(&options, text).unwrap();
         let result = dump(&options, scratch);
         use mysql::prelude::Queryable;
@@ -335,7 +347,13 @@ impl Drop for Site {
 fn dump(defaults_file: &Path, database: &str) -> String {
     let output = Command::new("mariadb-dump")
         .arg(format!("--defaults-file={}", defaults_file.display()))
-        .args(["--single-transaction", "--skip-dump-date", "--order-by-primary", "--routines", "--events"])
+        .args([
+            "--single-transaction",
+            "--skip-dump-date",
+            "--order-by-primary",
+            "--routines",
+            "--events",
+        ])
         .arg(database)
         .output()
         .unwrap();

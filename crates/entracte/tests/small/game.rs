@@ -149,13 +149,20 @@ fn answer(stream: TcpStream, root: &Path, database: &Path) -> std::io::Result<()
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let (status, text) = respond(method, path, &body, root, database);
-    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
+    let head =
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", text.len());
     let stream = reader.get_mut();
     stream.write_all(head.as_bytes())?;
     stream.write_all(&text)
 }
 
-fn respond(method: &str, path: &str, body: &[u8], root: &Path, database: &Path) -> (&'static str, Vec<u8>) {
+fn respond(
+    method: &str,
+    path: &str,
+    body: &[u8],
+    root: &Path,
+    database: &Path,
+) -> (&'static str, Vec<u8>) {
     let done = match (method, path) {
         ("POST", "/buy") => buy(body, database),
         ("GET", "/count") => count(database),
@@ -185,6 +192,7 @@ fn buy(body: &[u8], database: &Path) -> rusqlite::Result<String> {
 }
 
 fn count(database: &Path) -> rusqlite::Result<String> {
-    let players: i64 = open(database)?.query_row("SELECT count(*) FROM players", [], |row| row.get(0))?;
+    let players: i64 =
+        open(database)?.query_row("SELECT count(*) FROM players", [], |row| row.get(0))?;
     Ok(format!("{players} players"))
 }

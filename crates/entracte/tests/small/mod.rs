@@ -27,8 +27,20 @@ const ENTRACTE: &str = env!("CARGO_BIN_EXE_entracte");
 
 /// The steps of a release with scripts, in their order: `STEPS[7]` is `migrate`.
 pub const STEPS: [&str; 14] = [
-    "preflight", "stage", "backup", "announce", "drain", "close", "window copy", "migrate", "switch",
-    "smoke", "reopen", "tell", "watch", "retire",
+    "preflight",
+    "stage",
+    "backup",
+    "announce",
+    "drain",
+    "close",
+    "window copy",
+    "migrate",
+    "switch",
+    "smoke",
+    "reopen",
+    "tell",
+    "watch",
+    "retire",
 ];
 
 /// The place of a step in [`STEPS`].
@@ -66,7 +78,10 @@ pub struct Small {
 impl Small {
     /// Version 1.0 in production, and 1.1, 1.2 or 1.3 packed.
     pub fn start(version: &str) -> Self {
-        Self::start_with(version, "", |dir| Places { web: dir.join("www"), state: dir.join("state") })
+        Self::start_with(version, "", |dir| Places {
+            web: dir.join("www"),
+            state: dir.join("state"),
+        })
     }
 
     /// As [`Small::start`], with lines at the end of the configuration, elsewhere.
@@ -84,8 +99,18 @@ impl Small {
         let reference = Reference::new(dir.path(), &database);
         let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
-        let mut small =
-            Self { dev, root, state, game, reference, url, bought: 0, gate: None, duties: None, _dir: dir };
+        let mut small = Self {
+            dev,
+            root,
+            state,
+            game,
+            reference,
+            url,
+            bought: 0,
+            gate: None,
+            duties: None,
+            _dir: dir,
+        };
         small.configure(port, &database, more);
         small.ok(&["init", "--production-version", "1.0"]);
         small.start_gate();
@@ -162,9 +187,13 @@ http = "GET /count"
             fs::create_dir(self.dev.join(part)).unwrap();
         }
         game::write_tree(version, &self.dev.join("source"));
-        fs::write(self.dev.join("SQL").join(format!("{version}-inn.sql")), game::script(version)).unwrap();
-        fs::write(self.dev.join("changes").join(format!("v{}.md", version.replace('.', "-"))), game::NOTE)
+        fs::write(self.dev.join("SQL").join(format!("{version}-inn.sql")), game::script(version))
             .unwrap();
+        fs::write(
+            self.dev.join("changes").join(format!("v{}.md", version.replace('.', "-"))),
+            game::NOTE,
+        )
+        .unwrap();
         self.ok(&["pack", version]);
     }
 
@@ -184,7 +213,8 @@ http = "GET /count"
 
     /// Starts the daily duties, which take up what a dead runner left.
     pub fn start_duties(&mut self) {
-        self.duties = Some(in_background(self.command(&["serve"]), &self.dev.join("../duties.log")));
+        self.duties =
+            Some(in_background(self.command(&["serve"]), &self.dev.join("../duties.log")));
     }
 
     /// A command of ours, on the development machine.
@@ -208,7 +238,12 @@ http = "GET /count"
     pub fn exits(&self, code: i32, args: &[&str]) -> String {
         let output = self.run(args);
         let text = said(&output);
-        assert_eq!(output.status.code(), Some(code), "entracte {args:?} said:\n{text}\n{}", self.logs());
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "entracte {args:?} said:\n{text}\n{}",
+            self.logs()
+        );
         text
     }
 
@@ -271,10 +306,20 @@ http = "GET /count"
     /// tree and among the points. `kept` are the releases whose replaced tree and point remain.
     pub fn assert_is(&mut self, version: &str, kept: &[&str], case: &str) {
         assert_eq!(self.phase(), "open", "{case}: the gate\n{}", self.logs());
-        assert_eq!(listing(&self.root), self.expected_listing(version), "{case}: the tree\n{}", self.logs());
+        assert_eq!(
+            listing(&self.root),
+            self.expected_listing(version),
+            "{case}: the tree\n{}",
+            self.logs()
+        );
         let (expected, found) = (self.reference.dump(), self.game.dump());
         assert_eq!(found, expected, "{case}: the database\n{}", self.logs());
-        assert_eq!(names(&self.beside().join("trees")), kept, "{case}: trees\n{}", self.logs());
+        // A replaced tree keeps the mark by which its place would have been known when taken back.
+        let trees: Vec<String> = kept
+            .iter()
+            .flat_map(|id| [(*id).to_owned(), format!("{id}.entracte-staging")])
+            .collect();
+        assert_eq!(names(&self.beside().join("trees")), trees, "{case}: trees\n{}", self.logs());
         assert_eq!(names(&self.state.join("points")), kept, "{case}: points\n{}", self.logs());
         assert_eq!(self.runner(), None, "{case}: somebody holds the lock");
         let verified = self.ok(&["verify"]);
@@ -283,7 +328,11 @@ http = "GET /count"
         let last = workers.lines().last().unwrap_or("started");
         assert_eq!(last, "started", "{case}: the workers do not run");
         assert!(self.buy(), "{case}: a player cannot buy\n{}", self.logs());
-        assert_eq!(self.game.dump(), self.reference.dump(), "{case}: the database after a purchase");
+        assert_eq!(
+            self.game.dump(),
+            self.reference.dump(),
+            "{case}: the database after a purchase"
+        );
     }
 
     /// Where Entracte keeps what stands beside the live tree.
@@ -329,13 +378,17 @@ impl Drop for Small {
 /// Sends a signal to a process by its id.
 pub fn signal(pid: u32, name: &str) {
     // A process that ended meanwhile needs none.
-    let _ = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).stderr(Stdio::null()).status();
+    let _ = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .stderr(Stdio::null())
+        .status();
 }
 
 /// Whether the process is stopped, as by SIGSTOP.
 pub fn is_stopped(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')))
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    })
 }
 
 /// The exit code of a child that must end.
@@ -381,7 +434,8 @@ fn listing(root: &Path) -> Vec<String> {
                   -o -type f -printf '%P f %m ' -exec sha256sum -b '{}' \\; -o -printf '%P %y %l\\n'";
     let output = Command::new("sh").args(["-c", script]).current_dir(root).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    let mut lines: Vec<String> =
+        String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
     lines.sort();
     lines
 }

@@ -58,6 +58,10 @@ fn sqlite3(path: &Path, input: &str) -> String {
         .unwrap_or_else(|error| panic!("sqlite3: {error}; run `cargo xtask setup`"));
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{input}: {}", super::said(&output));
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{input}: {}",
+        super::said(&output)
+    );
     String::from_utf8(output.stdout).unwrap()
 }

@@ -19,6 +19,13 @@ use crate::gate_goal;
 
 pub(crate) struct Close;
 
+/// What the fence is about to change in the database server: enough to undo it after a crash, and
+/// told apart from what a repeated fence would find changed already.
+#[derive(Serialize, Deserialize)]
+struct Before {
+    fence: Option<FenceProof>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Receipt {
     closed_at: UnixMs,
@@ -26,8 +33,14 @@ struct Receipt {
 }
 
 impl Act for Close {
-    fn before(&self, _: &mut Context<'_>) -> Result<Value, Fault> {
-        Ok(Value::Null)
+    fn before(&self, cx: &mut Context<'_>) -> Result<Value, Fault> {
+        let fence = match cx.database()? {
+            Some(mut database) => {
+                Some(database.fence_intent().doing("looking at what the fence will change")?)
+            }
+            None => None,
+        };
+        keep(&Before { fence })
     }
 
     fn run(&self, cx: &mut Context<'_>, _: &Value) -> Result<Value, Fault> {
@@ -86,9 +99,9 @@ pub(crate) fn open_all(cx: &mut Context<'_>) -> Result<(), Fault> {
 
 /// Lets the game's own accounts back to the database, as often as it is asked to.
 pub(crate) fn unfence(cx: &mut Context<'_>) -> Result<(), Fault> {
-    let proof = proof(cx);
+    let intent = intent(cx);
     if let Some(mut database) = cx.database()? {
-        database.unfence(proof.as_ref()).doing("lifting the fence of the database")?;
+        database.unfence(intent.as_ref()).doing("lifting the fence of the database")?;
     }
     Ok(())
 }
@@ -101,21 +114,27 @@ pub(crate) fn fence_again(cx: &mut Context<'_>) -> Result<(), Fault> {
     Close.fence(cx, limit_ms).map(|_| ())
 }
 
-fn receipt(cx: &Context<'_>) -> Option<Receipt> {
+/// Where this step stands, as the journal has it.
+fn state(cx: &Context<'_>) -> Option<StepState> {
     let log = cx.store.entries(cx.plan.id, 0).ok()?;
-    let progress = entracte_model::progress::fold(&cx.plan, &log).ok()?;
+    let mut progress = entracte_model::progress::fold(&cx.plan, &log).ok()?;
     let id = cx.plan.find(|step| matches!(step, Step::Close {}))?;
-    match &progress.steps[id.0] {
-        StepState::Done { receipt, .. } => serde_json::from_value(receipt.clone()).ok(),
-        _ => None,
-    }
+    Some(progress.steps.swap_remove(id.0))
 }
 
-fn proof(cx: &Context<'_>) -> Option<FenceProof> {
-    receipt(cx)?.fence
+/// What was true before the first fence of this release.
+fn intent(cx: &Context<'_>) -> Option<FenceProof> {
+    let state = state(cx)?;
+    let before = serde_json::from_value::<Before>(state.before()?.clone()).ok()?;
+    before.fence
 }
 
 /// When the game was closed, if it is.
 pub(crate) fn closed_at(cx: &Context<'_>) -> Option<UnixMs> {
-    receipt(cx).map(|receipt| receipt.closed_at)
+    match state(cx)? {
+        StepState::Done { receipt, .. } => {
+            serde_json::from_value::<Receipt>(receipt).ok().map(|receipt| receipt.closed_at)
+        }
+        _ => None,
+    }
 }
