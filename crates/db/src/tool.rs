@@ -1,12 +1,15 @@
 //! The programs of the database's own distribution: found, started without a password on their
 //! command line, and taken at their exit code.
 
+use std::fs::{File, Permissions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 
-use tempfile::NamedTempFile;
+use rustix::fs::MemfdFlags;
 
 use crate::error::DbError;
 use crate::settings::MariadbSettings;
@@ -31,10 +34,11 @@ pub(crate) fn find(names: &[&str]) -> Result<PathBuf, DbError> {
     })
 }
 
-/// An option file for the client programs: mode 0600, gone when dropped.
-///
-/// A crash can leave it in the temporary directory, readable by its owner only.
-pub(crate) fn option_file(settings: &MariadbSettings) -> Result<NamedTempFile, DbError> {
+/// An option file for the client programs, in memory only: no crash can leave a password behind.
+pub(crate) struct OptionFile(File);
+
+/// Makes the option file for a connection. The programs that are started meanwhile inherit it.
+pub(crate) fn option_file(settings: &MariadbSettings) -> Result<OptionFile, DbError> {
     let value = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\"));
     let mut text = format!(
         "[client]\nuser={}\npassword={}\n",
@@ -50,20 +54,21 @@ pub(crate) fn option_file(settings: &MariadbSettings) -> Result<NamedTempFile, D
             text += &format!("protocol=tcp\nhost={}\nport={}\n", value(host), settings.port);
         }
     }
-    let dir = std::env::temp_dir();
-    let mut file = tempfile::Builder::new()
-        .prefix("entracte-")
-        .suffix(".cnf")
-        .tempfile_in(&dir)
-        .map_err(DbError::io("create a file in", &dir))?;
-    file.write_all(text.as_bytes()).map_err(DbError::io("write", file.path()))?;
-    Ok(file)
+    let place = Path::new("memory");
+    let made = rustix::fs::memfd_create("entracte-options", MemfdFlags::empty());
+    let made = made.map_err(|error| DbError::io("create a file in", place)(error.into()))?;
+    let mut file = File::from(made);
+    // The clients ignore option files that others could write.
+    file.set_permissions(Permissions::from_mode(0o600))
+        .map_err(DbError::io("protect a file in", place))?;
+    file.write_all(text.as_bytes()).map_err(DbError::io("write a file in", place))?;
+    Ok(OptionFile(file))
 }
 
 /// A client program that reads its connection from `options` and nothing else.
-pub(crate) fn command(program: &Path, options: &NamedTempFile) -> Command {
+pub(crate) fn command(program: &Path, options: &OptionFile) -> Command {
     let mut command = Command::new(program);
-    command.arg(format!("--defaults-file={}", options.path().display()));
+    command.arg(format!("--defaults-file=/proc/self/fd/{}", options.0.as_raw_fd()));
     command
 }
 
