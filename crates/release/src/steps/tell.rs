@@ -18,7 +18,8 @@ impl Act for Tell {
 
     fn run(&self, cx: &mut Context<'_>, _: &Value) -> Result<Value, Fault> {
         let pages = messages::publish_news(cx)?;
-        cx.info(format!("news: {} versions at {}", pages, cx.target.announce.news_url));
+        let versions = if pages == 1 { "version" } else { "versions" };
+        cx.info(format!("news: {pages} {versions} at {}", cx.target.announce.news_url));
         messages::queue_notes(cx)?;
         let waiting = outbox::flush(cx);
         if waiting > 0 {
