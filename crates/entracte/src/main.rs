@@ -5,6 +5,7 @@ mod config;
 mod daemon;
 mod dashboard;
 mod demo;
+mod duties;
 mod exit;
 mod report;
 

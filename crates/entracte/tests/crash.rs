@@ -2,6 +2,8 @@
 //! every step. Whoever takes the release up afterwards, production is exactly the old version or
 //! exactly the new one, and every purchase that was answered "ok" is there.
 
+#![allow(clippy::unwrap_used)] // A test that cannot be set up has failed.
+
 mod small;
 
 use std::sync::Mutex;
@@ -90,14 +92,14 @@ fn dies_and_is_rescued(case: &Case) {
     assert_eq!(output.status.code(), Some(1), "{name}: it was to die:\n{said}\n{}", site.logs());
 
     // Where the gate is open again on the new version, the scripts came before this purchase.
-    let reopened = site.json(&["gate", "status"])["goal"]["version"] == "1.1.0";
-    if reopened && site.phase() == "open" {
+    let gate = site.json(&["gate", "status"]);
+    let migrated = gate["phase"] == "open" && gate["goal"]["version"] == "1.1.0";
+    if migrated {
         site.reference.migrate(case.version);
         assert!(site.buy(), "{name}: the gate says that it is open");
     } else {
         site.buy();
     }
-    let migrated = reopened;
     if let Some((moment, step)) = case.again {
         let mut again =
             site.command(&[if case.rescue == Rescue::Abort { "abort" } else { "resume" }]);
@@ -152,8 +154,10 @@ fn a_runner_that_dies_at_any_moment_leaves_the_old_version_or_the_new_one() {
     let mut cases = Vec::new();
     for step in 0..STEPS.len() {
         for (place, moment) in ["started", "effect", "done"].into_iter().enumerate() {
-            let both = [rescues[(step + place) % 3], rescues[(step + place + 1) % 3]];
-            for rescue in both {
+            // Inside the window two of them each time: that is where most can go wrong.
+            let in_the_window = (small::step("close")..=small::step("reopen")).contains(&step);
+            for turn in 0..=usize::from(in_the_window) {
+                let rescue = rescues[(step + place + turn) % 3];
                 cases.push(Case { version: "1.1", moment, step, rescue, again: None });
             }
         }
@@ -181,4 +185,71 @@ fn a_runner_that_dies_while_it_takes_back_is_followed_by_one_that_ends_it() {
         }
     }
     sweep(cases);
+}
+
+/// A machine that starts anew starts the game's workers, too. They are stopped again before anything
+/// goes on.
+#[test]
+fn workers_that_came_back_meanwhile_are_stopped_again() {
+    for at in ["close", "window copy", "migrate", "switch"] {
+        let mut site = Small::start("1.1");
+        assert!(site.buy());
+        let mut deploy = site.command(&["deploy", "1.1", "--yes"]);
+        let deploy = deploy.env("ENTRACTE_CRASH", format!("done:{}", step(at)));
+        assert_eq!(deploy.output().unwrap().status.code(), Some(1));
+        assert_eq!(site.workers(), ["stopped"], "{at}");
+        site.start_workers();
+        site.exits(0, &["resume"]);
+        assert_eq!(
+            site.workers(),
+            ["stopped", "started", "stopped", "started"],
+            "{at}\n{}",
+            site.logs()
+        );
+        site.reference.migrate("1.1");
+        site.assert_is("1.1", &["r1"], at);
+    }
+}
+
+/// The same on the way back that a person asked for after the reopening, data and all.
+#[test]
+fn a_rollback_that_dies_inside_the_window_ends_as_one_version_too() {
+    let window = step("close")..=step("reopen");
+    let moments = |at| ["started", "effect"].map(|moment| (moment, at));
+    let deaths: Vec<(&str, usize)> = window.flat_map(moments).collect();
+    let left = Mutex::new(deaths.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..SITES {
+            scope.spawn(|| {
+                loop {
+                    let next = left.lock().unwrap().next();
+                    let Some((moment, at)) = next else { return };
+                    rollback_dies(moment, at);
+                }
+            });
+        }
+    });
+}
+
+fn rollback_dies(moment: &str, at: usize) {
+    // The rollback has its restore where a release has its scripts.
+    let name = format!("rollback dies at {moment}:{}", STEPS[at]);
+    let mut site = Small::start("1.1");
+    assert!(site.buy(), "{name}");
+    site.ok(&["deploy", "1.1", "--yes"]);
+    site.reference.migrate("1.1");
+    assert!(site.buy(), "{name}");
+    let mut rollback = site.command(&["rollback", "--with-data", "--yes"]);
+    let output = rollback.env("ENTRACTE_CRASH", format!("{moment}:{at}")).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{name}: {}", small::said(&output));
+    let output = site.run(&["resume"]);
+    // Nobody can tell how far an interrupted restore has come: then it is all taken back.
+    let code = if at == step("migrate") { 4 } else { 0 };
+    assert_eq!(output.status.code(), Some(code), "{name}: {}", small::said(&output));
+    if code == 4 {
+        site.assert_holds("1.1", &name);
+        site.ok(&["rollback", "--with-data", "--yes"]);
+    }
+    site.reference.go_back();
+    site.assert_holds("1.0", &name);
 }

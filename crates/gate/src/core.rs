@@ -145,8 +145,10 @@ impl Core {
         let Loaded { state, alarm } = start.loaded;
         let inner = Inner {
             due: due_instant(&state),
-            reopening: (state.phase == Phase::Reopening)
-                .then(|| Reopening::new(state.goal.generation, bins.peak_new_per_s())),
+            reopening: (state.phase == Phase::Reopening).then(|| {
+                let peak = bins.peak_new_per_s();
+                Reopening::new(state.goal.generation, peak, limits.ramp_step_ms)
+            }),
             alarm,
             in_flight: 0,
             tunnels: 0,
@@ -408,8 +410,9 @@ impl Core {
             let reopening_goes_on = inner.reopening.is_some() && phase == Phase::Reopening;
             if !reopening_goes_on {
                 let peak = inner.bins.peak_new_per_s();
-                inner.reopening =
-                    (phase == Phase::Reopening).then(|| Reopening::new(next.goal.generation, peak));
+                let step_ms = self.config.limits.ramp_step_ms;
+                inner.reopening = (phase == Phase::Reopening)
+                    .then(|| Reopening::new(next.goal.generation, peak, step_ms));
             }
             inner.state = next;
             if phase == Phase::Closed {

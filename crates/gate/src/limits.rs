@@ -56,6 +56,9 @@ limits! {
     /// How long one is kept.
     pool_idle_ms: u64 = 20_000;
 
+    /// How long one rate of the reopening lasts; a ramp without trouble has five of them.
+    ramp_step_ms: u64 = 10_000;
+
     /// Requests parked at one time. Never more than a quarter of the limit of open files.
     parked_max: usize = 1_000;
     /// Of these, from one address.

@@ -22,8 +22,9 @@ pub(crate) struct Reopening {
 }
 
 impl Reopening {
-    pub(crate) fn new(epoch: u64, peak_per_s: Option<f64>) -> Self {
-        let ramp = Ramp::new(RampPace::default(), peak_per_s);
+    pub(crate) fn new(epoch: u64, peak_per_s: Option<f64>, step_ms: u64) -> Self {
+        let pace = RampPace { step_ms: step_ms.max(1), ..RampPace::default() };
+        let ramp = Ramp::new(pace, peak_per_s);
         Self { ramp, began: Instant::now(), epoch, next: 0, served: 0, requests: 0, errors: 0 }
     }
 
@@ -72,7 +73,7 @@ mod tests {
 
     #[test]
     fn numbers_are_called_in_order_and_a_forged_one_is_not() {
-        let mut room = Reopening::new(7, Some(5.0));
+        let mut room = Reopening::new(7, Some(5.0), 10_000);
         assert_eq!(room.arrive(None, true), Ok(()), "nobody was before");
         let first = room.arrive(None, true).unwrap_err().unwrap();
         let second = room.arrive(None, true).unwrap_err().unwrap();

@@ -5,14 +5,19 @@ use std::sync::atomic::AtomicBool;
 
 use entracte_backup::{Reason, Repository, Snapshot};
 use entracte_db::scratch;
+use entracte_host::lock::{Lock, LockError, Owner};
+use entracte_model::UnixMs;
 use entracte_model::journal::Fault;
 
 use crate::clock::now;
-use crate::fault::{Doing, refused};
+use crate::fault::{Doing, broken, refused};
 use crate::rehearse::restore;
 use crate::steps::backup::{dump, dump_name, tags};
 use crate::store::Store;
 use crate::target::Target;
+
+/// For how long a backup that was asked for stays, in milliseconds: a week.
+const PROTECTED_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
 /// How far a backup has come: done, of how much, of what, and what is being done.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64, &str, &str);
@@ -24,6 +29,12 @@ pub fn take(
     reason: Reason,
     progress: Progress<'_>,
 ) -> Result<Vec<Snapshot>, Fault> {
+    let owner = Owner::this("backup");
+    let _alone = Lock::try_take(&target.backup_lock(), &owner).map_err(|error| match error {
+        LockError::Busy { .. } => refused("another backup of this production is at work")
+            .hint("try again when it has ended"),
+        error @ LockError::Io { .. } => broken("taking the lock of the backups", &error),
+    })?;
     let mut repository = open_or_init(target)?;
     let production = store.map(Store::production).transpose().doing("reading the store")?.flatten();
     let tags =
@@ -59,10 +70,24 @@ pub fn take(
         let database = entracte_db::open(settings).doing("connecting to the database")?;
         snapshots.push(dump(&mut repository, dump_name(target), database, &tags, progress)?);
     }
+    let all = repository.list().doing("listing the backups")?;
+    let protected = protected(&all, now());
     repository
-        .apply_retention(target.backup.retention, &[], now())
+        .apply_retention(target.backup.retention, &protected, now())
         .doing("applying retention to the backups")?;
     Ok(snapshots)
+}
+
+/// Backups that retention leaves alone, whatever else was taken on their day: those that releases
+/// and people asked for in the last days, and the newest that was proven.
+fn protected(all: &[Snapshot], now: UnixMs) -> Vec<String> {
+    let recent = |snapshot: &&Snapshot| {
+        let daily = snapshot.tags.get("reason").is_some_and(|reason| reason == "daily");
+        !daily && now.since(snapshot.time) < PROTECTED_MS
+    };
+    let proven = all.iter().filter(|snapshot| snapshot.restored.is_some());
+    let newest = proven.max_by_key(|snapshot| snapshot.time);
+    all.iter().filter(recent).chain(newest).map(|snapshot| snapshot.id.clone()).collect()
 }
 
 /// All backups, newest first.

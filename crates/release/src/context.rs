@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use entracte_backup::Repository;
 use entracte_db::Database;
 use entracte_gate::control::Client;
 use entracte_host::hook::Ending;
@@ -36,6 +37,8 @@ pub struct Context<'a> {
     pub(crate) stop: Arc<AtomicBool>,
     /// The machine.
     pub(crate) host: Box<dyn Host>,
+    /// The backup repository, once it was opened: its key takes a second to derive.
+    pub(crate) repository: Option<Repository>,
     step: StepId,
     reported: Instant,
 }
@@ -44,7 +47,7 @@ impl<'a> Context<'a> {
     pub(crate) fn new(target: &'a Target, plan: Plan, store: Store, stop: Arc<AtomicBool>) -> Self {
         let host = Box::new(Local);
         let reported = Instant::now();
-        Self { target, plan, store, stop, host, step: StepId(0), reported }
+        Self { target, plan, store, stop, host, repository: None, step: StepId(0), reported }
     }
 
     /// From here on, what is said belongs to this step.

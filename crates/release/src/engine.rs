@@ -8,14 +8,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use entracte_host::lock::{Lock, LockError, Owner};
 use entracte_model::journal::{Event, Fault, FaultKind, Level, Outcome, Question};
-use entracte_model::plan::{ReleaseId, StepId};
+use entracte_model::plan::{ReleaseId, Step, StepId};
 use entracte_model::progress::{
     IllegalEntry, Next, Probe, Progress, Seen, StepState, decide, fold,
 };
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::steps::act;
+use crate::fault::broken;
+use crate::reserve;
+use crate::steps::{act, fence_again};
 use crate::store::{Store, StoreError};
 use crate::target::Target;
 
@@ -91,7 +93,12 @@ pub fn run(
     if let Some(outcome) = &progress.outcome {
         return Ok(Ended::Finished(outcome.clone()));
     }
-    let mut run = Run { cx: Context::new(target, release.plan, store, Arc::clone(stop)), progress };
+    let mut run = Run {
+        cx: Context::new(target, release.plan, store, Arc::clone(stop)),
+        progress,
+        no_room: None,
+        window_unproven: false,
+    };
     run.begin(wishes)?;
     run.go()
 }
@@ -99,18 +106,28 @@ pub fn run(
 struct Run<'a> {
     cx: Context<'a>,
     progress: Progress,
+    /// The journal met a full disk, and goes on in the room that was kept for the way back.
+    no_room: Option<Fault>,
+    /// Another runner closed the game and died. Since then the machine may have been started anew,
+    /// and the workers with it.
+    window_unproven: bool,
 }
 
 impl Run<'_> {
     fn begin(&mut self, wishes: Wishes) -> Result<(), EngineError> {
+        if self.progress.runners == 0 {
+            // Where there is no room for it, preflight says so and nothing is begun.
+            let _ = reserve::keep(&self.cx.target.state);
+        }
+        self.window_unproven = self.progress.runners > 0;
         let began =
             Event::Began { pid: std::process::id(), tool: env!("CARGO_PKG_VERSION").to_owned() };
-        self.write(began)?;
+        self.write(&began)?;
         if wishes.retry {
-            self.write(Event::Retried {})?;
+            self.write(&Event::Retried {})?;
         }
         if wishes.abort && !self.progress.crossed(&self.cx.plan.clone()) {
-            self.write(Event::AbortRequested { by: "entracte abort".into() })?;
+            self.write(&Event::AbortRequested { by: "entracte abort".into() })?;
         }
         Ok(())
     }
@@ -124,18 +141,18 @@ impl Run<'_> {
                 Next::Run(id) => self.run_step(id)?,
                 Next::Probe(id) => seen = Some(self.probe(id)),
                 Next::Record(step, Seen::Done(receipt)) => {
-                    self.write(Event::Done { step, receipt })?;
+                    self.write(&Event::Done { step, receipt })?;
                 }
                 Next::Record(step, Seen::Failed(fault)) => {
-                    self.write(Event::Failed { step, fault })?;
+                    self.write(&Event::Failed { step, fault })?;
                 }
                 Next::Undo(id) => self.undo(id)?,
                 Next::Ask(question) => {
-                    self.write(Event::Asked { question: question.clone() })?;
+                    self.write(&Event::Asked { question: question.clone() })?;
                     return Ok(Ended::Asked(question));
                 }
                 Next::Finish(outcome) => {
-                    self.write(Event::Finished { outcome: outcome.clone() })?;
+                    self.write(&Event::Finished { outcome: outcome.clone() })?;
                     return Ok(Ended::Finished(outcome));
                 }
                 Next::Finished(outcome) => return Ok(Ended::Finished(outcome)),
@@ -147,7 +164,7 @@ impl Run<'_> {
     fn notice_stop(&mut self) -> Result<(), EngineError> {
         let asked = self.cx.stop.load(Ordering::SeqCst);
         if asked && self.progress.abort.is_none() && !self.progress.crossed(&self.cx.plan.clone()) {
-            self.write(Event::AbortRequested { by: "a signal".into() })?;
+            self.write(&Event::AbortRequested { by: "a signal".into() })?;
         }
         Ok(())
     }
@@ -155,6 +172,9 @@ impl Run<'_> {
     fn run_step(&mut self, id: StepId) -> Result<(), EngineError> {
         let Some(act) = self.cx.plan.step(id).map(act) else { return Ok(()) };
         self.cx.enter(id);
+        if let Some(fault) = self.out_of_room() {
+            return self.fail(id, fault);
+        }
         // An interrupted step goes on from what was true before it first began.
         let before = match &self.progress.steps[id.0] {
             StepState::Interrupted { before } => before.clone(),
@@ -163,12 +183,18 @@ impl Run<'_> {
                 Err(fault) => return self.fail(id, fault),
             },
         };
-        self.write(Event::Started { step: id, before: before.clone() })?;
+        self.write(&Event::Started { step: id, before: before.clone() })?;
         crash("started", id);
+        if let Some(fault) = self.out_of_room() {
+            return self.fail(id, fault);
+        }
+        if let Err(fault) = self.prove_window(id) {
+            return self.fail(id, fault);
+        }
         match act.run(&mut self.cx, &before) {
             Ok(receipt) => {
                 crash("effect", id);
-                self.write(Event::Done { step: id, receipt })?;
+                self.write(&Event::Done { step: id, receipt })?;
                 crash("done", id);
                 Ok(())
             }
@@ -176,12 +202,36 @@ impl Run<'_> {
         }
     }
 
+    /// Before anything goes on inside a window that a dead runner left, nobody writes: again.
+    fn prove_window(&mut self, id: StepId) -> Result<(), Fault> {
+        let step = self.cx.plan.step(id);
+        if step == Some(Step::Close {}) {
+            // It brings the proof itself.
+            self.window_unproven = false;
+        }
+        if step.is_some_and(Step::in_window) && std::mem::take(&mut self.window_unproven) {
+            fence_again(&mut self.cx)?;
+        }
+        Ok(())
+    }
+
     fn fail(&mut self, step: StepId, fault: Fault) -> Result<(), EngineError> {
         // A step that fails because it was told to stop says so; the signal is written down first.
         if fault.kind == FaultKind::Stopped {
             self.notice_stop()?;
         }
-        self.write(Event::Failed { step, fault })
+        self.write(&Event::Failed { step, fault })
+    }
+
+    /// Why nothing more is begun, where the journal itself met a full disk. Once players are in,
+    /// there is no way back to keep room for: what is left is done as far as it goes.
+    fn out_of_room(&mut self) -> Option<Fault> {
+        let fault = self.no_room.take()?;
+        if self.progress.crossed(&self.cx.plan.clone()) {
+            self.cx.say(Level::Warning, fault.message);
+            return None;
+        }
+        Some(fault)
     }
 
     fn before_of(&self, id: StepId) -> Value {
@@ -199,26 +249,36 @@ impl Run<'_> {
         let before = self.before_of(id);
         let Some(act) = self.cx.plan.step(id).map(act) else { return Ok(()) };
         self.cx.enter(id);
-        self.write(Event::UndoStarted { step: id })?;
+        // What undoing has to write (the gate's state, a rollback point) finds some room.
+        reserve::give_up(&self.cx.target.state);
+        self.write(&Event::UndoStarted { step: id })?;
         crash("undo-started", id);
         match act.undo(&mut self.cx, &before) {
             Ok(()) => {
                 crash("undo-effect", id);
-                self.write(Event::Undone { step: id })
+                self.write(&Event::Undone { step: id })
             }
             Err(fault) => {
                 self.cx.say(Level::Alarm, "a person is needed: this could not be undone");
-                self.write(Event::UndoFailed { step: id, fault })
+                self.write(&Event::UndoFailed { step: id, fault })
             }
         }
     }
 
     /// Writes an event down and takes it into the progress: the journal is the only state.
-    fn write(&mut self, event: Event) -> Result<(), EngineError> {
-        let plan = &self.cx.plan;
+    fn write(&mut self, event: &Event) -> Result<(), EngineError> {
+        let now = crate::clock::now();
         // What a step said or reported meanwhile is in the store already; it changes no state.
-        let entry = self.cx.store.append(plan, crate::clock::now(), &event)?;
-        let id = plan.id;
+        let entry = match self.cx.store.append(&self.cx.plan, now, event) {
+            Err(error) if error.wants_room() && reserve::give_up(&self.cx.target.state) => {
+                let state = self.cx.target.state.display();
+                let hint = format!("make room on the file system of {state}");
+                self.no_room = Some(broken("writing the journal", &error).hint(hint));
+                self.cx.store.append(&self.cx.plan, now, event)?
+            }
+            appended => appended?,
+        };
+        let id = self.cx.plan.id;
         self.progress.take(&entry).map_err(|source| EngineError::Journal { id, source })
     }
 }

@@ -66,10 +66,21 @@ pub(crate) fn last_known(cx: &Context<'_>) -> Option<Goal> {
     entracte_gate::last_state(&cx.target.gate_state).map(|state| state.goal)
 }
 
+/// Whether this release asked for the goal.
+pub(crate) fn asked_by(cx: &Context<'_>, goal: &Goal) -> bool {
+    goal.release.as_deref() == Some(&cx.plan.id.to_string())
+}
+
+/// Whether the gate went on by itself to `later` phases, or was led there, for this release: what
+/// it was asked for before is over, and it takes no order to go back to it.
+pub(crate) fn is_past(cx: &Context<'_>, later: &[Phase]) -> bool {
+    let status = cx.gate().status();
+    status.is_ok_and(|status| asked_by(cx, &status.goal) && later.contains(&status.phase))
+}
+
 /// Whether the game is open because of this release.
 pub(crate) fn opened_by(cx: &Context<'_>, goal: &Goal) -> bool {
-    matches!(goal.phase, Phase::Reopening | Phase::Open)
-        && goal.release.as_deref() == Some(&cx.plan.id.to_string())
+    matches!(goal.phase, Phase::Reopening | Phase::Open) && asked_by(cx, goal)
 }
 
 /// The gate as it should be when nothing is going on.

@@ -15,6 +15,7 @@ mod messages;
 pub mod outbox;
 pub mod planner;
 pub mod rehearse;
+mod reserve;
 mod scripts;
 pub mod smoke;
 mod steps;

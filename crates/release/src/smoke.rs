@@ -194,6 +194,18 @@ impl Check {
             Check::Command(check) => check.name.as_deref().unwrap_or(&check.command),
         }
     }
+
+    /// Whether it is a page that tells one version from another.
+    pub(crate) fn tells_version(&self) -> bool {
+        match self {
+            Check::Http(check) => {
+                let texts =
+                    [check.contains.as_deref(), check.equals.as_ref().and_then(Value::as_str)];
+                texts.into_iter().flatten().any(|text| text.contains("{version}"))
+            }
+            Check::Sql(_) | Check::Command(_) => false,
+        }
+    }
 }
 
 impl Tester<'_> {

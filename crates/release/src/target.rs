@@ -115,6 +115,11 @@ impl Target {
         self.state.join("release.lock")
     }
 
+    /// The lock that whoever takes a backup holds: two at a time would be in each other's way.
+    pub fn backup_lock(&self) -> PathBuf {
+        self.state.join("backup.lock")
+    }
+
     /// The packages that production was given.
     pub fn packages(&self) -> PathBuf {
         self.state.join("packages")

@@ -1,5 +1,7 @@
 //! The store: what is written survives, what was edited is noticed, nothing is queued twice.
 
+#![allow(clippy::unwrap_used)] // A test that cannot be set up has failed.
+
 use std::path::PathBuf;
 
 use entracte_db::StatementAt;

@@ -18,6 +18,7 @@ Usage: cargo xtask <command>
   setup                    install what the tests need (Debian packages, with sudo where not root)
   test [--fast] [-- ARGS]  setup, fmt, clippy, tidy, build, all tests; ARGS go to `cargo test`
                            --fast leaves out fmt and clippy
+  ci                       the same as `test`: what runs for every change
   tidy                     the rules of this repository that no compiler knows
   tidy --write             write the tables in docs/ that are made from the code
   bench                    list the benchmarks
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["setup"] => setup::setup(),
+        ["ci"] => test::Options::parse(&[]).and_then(|options| test::test(&options)),
         ["test", rest @ ..] => test::Options::parse(rest).and_then(|options| test::test(&options)),
         ["tidy"] => tidy::tidy(),
         ["tidy", "--write"] => tidy::write(),

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{App, follow, resume};
 use crate::exit::{Exit, Failure};
 
-/// Take a release back that is under way, was interrupted, or waits for its time
+/// Take back a release that runs, was interrupted, or waits for its time
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   entracte abort

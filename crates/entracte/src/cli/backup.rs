@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use entracte_backup::{Kind, Reason};
+use entracte_backup::{BackupError, Kind, Reason, Repository};
 use entracte_model::time::{human_bytes, human_ms};
 use entracte_release::{Store, backups};
 use serde_json::json;
@@ -11,7 +11,7 @@ use super::App;
 use crate::exit::{Exit, Failure, of_fault};
 use crate::report::out;
 
-/// Back up source and database, list backups, prove one by restoring it, or give one back
+/// Back up, list backups, prove one by restoring it, or write one out
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   entracte backup now
@@ -94,11 +94,14 @@ fn now(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
 }
 
 fn list(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
-    // No repository yet is no backup yet, and nothing that broke.
-    let snapshots = match target.backup.repository.exists() {
-        true => backups::list(target).map_err(|fault| of_fault(&fault))?,
-        false => vec![],
+    // No repository yet, or one that is just being made, is no backup yet: nothing broke.
+    let backup = &target.backup;
+    let mut snapshots = match Repository::open(&backup.repository, &backup.password_file) {
+        Ok(repository) => repository.list()?,
+        Err(BackupError::Missing { .. }) => vec![],
+        Err(error) => return Err(error.into()),
     };
+    snapshots.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.time));
     if snapshots.is_empty() {
         app.say("no backup yet: `entracte backup now` takes the first one");
     }

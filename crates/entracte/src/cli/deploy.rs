@@ -3,9 +3,9 @@
 use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 
-use entracte_model::plan::Plan;
-use entracte_model::record::Standing;
 use entracte_model::Version;
+use entracte_model::plan::Plan;
+use entracte_model::record::{Refusal, Standing};
 use entracte_release::clock::now;
 use entracte_release::{Store, Target};
 use serde_json::json;
@@ -18,9 +18,12 @@ use crate::daemon;
 use crate::exit::{Exit, Failure};
 use crate::report::out;
 
-/// Put a version into production: pack it if needed, back up, close, install, test, reopen, tell
+/// Put a version into production, and take it back if it breaks
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "It packs if needed, backs up, tells the players, closes, installs, tests, reopens, tells, watches.
+
+Examples:
   entracte deploy 1.1
   entracte deploy                    (the newest package, or a new one)
   entracte deploy 1.1 --dry-run      (the plan, and nothing else)
@@ -29,7 +32,8 @@ use crate::report::out;
   entracte deploy 1.1 --at 2026-12-01T04:30 --yes
 
 Ctrl-C asks for the release to be taken back at its next safe point; a second one stops watching,
-and the release goes on by itself.")]
+and the release goes on by itself."
+)]
 pub struct Args {
     /// A version or a package; without it, the newest package, or a new one of the next version
     package: Option<String>,
@@ -50,7 +54,7 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let (config, target, mut store) = app.production()?;
-    nothing_under_way(&store, &target)?;
+    nothing_under_way(&mut store, &target)?;
     not_frozen(&store)?;
     // What is wrong with the command line is said before anything is made.
     let at = args.at.as_deref().map(When::parse).transpose()?;
@@ -102,8 +106,11 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     follow::follow(app, &target, plan.id, Some(runner))
 }
 
+/// How long the process of a release may take to write its first entry, in milliseconds.
+const STARTING_MS_MAX: u64 = 10_000;
+
 /// One release at a time; an interrupted one comes first.
-pub fn nothing_under_way(store: &Store, target: &Target) -> Result<(), Failure> {
+pub fn nothing_under_way(store: &mut Store, target: &Target) -> Result<(), Failure> {
     let Some(release) = store.unfinished()? else { return Ok(()) };
     let id = release.id;
     if let Some(owner) = entracte_host::lock::Lock::holder(&target.lock()) {
@@ -122,6 +129,16 @@ pub fn nothing_under_way(store: &Store, target: &Target) -> Result<(), Failure> 
         return Err(
             Failure { exit: Exit::Busy, message, hint: None }.hint("`entracte abort` calls it off")
         );
+    }
+    if store.entries(id, 0)?.is_empty() {
+        if now().since(release.created) > STARTING_MS_MAX {
+            // Its process died before it did anything: there is nothing to resume nor to undo.
+            store.forget_unbegun(id)?;
+            return Ok(());
+        }
+        let message = format!("{id} is just about to begin");
+        return Err(Failure { exit: Exit::Busy, message, hint: None }
+            .hint("`entracte log -f` follows it; nothing was changed"));
     }
     let message = format!("{id} was interrupted and is not finished");
     Err(Failure { exit: Exit::Busy, message, hint: None }
@@ -155,12 +172,10 @@ fn package(
 ) -> Result<Package, Failure> {
     let wanted = args.package.as_deref();
     let version = wanted.and_then(|wanted| wanted.parse::<Version>().ok());
-    let current = store.production()?.map(|production| production.base.version);
     let found = find(config, wanted).ok().filter(|path| {
-        // Without a version, only a package that is newer than production is meant.
-        wanted.is_some()
-            || open(path, target)
-                .is_ok_and(|archive| Some(&archive.record().version) > current.as_ref())
+        // Without a version, only a package is meant that production would take.
+        let fits = || open(path, target).and_then(|found| judge(target, store, found.record()));
+        wanted.is_some() || fits().is_ok()
     });
     if let Some(path) = found {
         return Ok(Package::There(path));
@@ -194,7 +209,15 @@ fn judge(
         tool: env!("CARGO_PKG_VERSION").parse().expect("cargo only takes versions"),
         now: now(),
     };
-    record.judge(&standing).map_err(|refusal| Failure::refused(refusal.to_string()))
+    record.judge(&standing).map_err(|refusal| {
+        let failure = Failure::refused(refusal.to_string());
+        match refusal {
+            Refusal::Replayed { .. } | Refusal::WrongBase { .. } | Refusal::Expired(_) => {
+                failure.hint(format!("`entracte pack {}` makes it anew", record.version))
+            }
+            _ => failure,
+        }
+    })
 }
 
 fn confirm(app: &App, args: &Args, plan: &Plan) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use crate::daemon;
 use crate::exit::{Exit, Failure};
 use crate::report::out;
 
-/// Open, drain or close the game by hand, see who is in, or run the gate itself
+/// Open, drain or close the game by hand, see who is in, or run the gate
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   entracte gate status
@@ -169,6 +169,7 @@ pub fn unreached(error: ControlError) -> Failure {
             Failure::broken(format!("the gate does not run: nobody answers at {}", path.display()))
                 .hint("start it: `entracte up`, or `entracte gate serve`")
         }
+        ControlError::Refused(_) => Failure { exit: Exit::Refused, ..Failure::from(error) },
         _ => Failure::from(error),
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::App;
 use crate::exit::{Exit, Failure};
 
-/// List releases: when, what, how long the game was closed, how it ended
+/// List releases: what, when, closed for how long, and how it ended
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   entracte history

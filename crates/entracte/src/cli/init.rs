@@ -14,7 +14,7 @@ use crate::config::keys::KEYS;
 use crate::config::{Config, NAME};
 use crate::exit::{Exit, Failure};
 
-/// Look at the tree, write entracte.toml with what was found, and make production known
+/// Write entracte.toml with what is found here, and make production known
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   entracte init
@@ -49,7 +49,8 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let path = match &app.global.config {
-        Some(path) => path.clone(),
+        Some(path) if path.is_dir() => std::path::absolute(path.join(NAME))?,
+        Some(path) => std::path::absolute(path)?,
         None => std::env::current_dir()?.join(NAME),
     };
     let mut did = Vec::new();
@@ -78,9 +79,10 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     } else if did.is_empty() {
         did.push(format!("{} is there already; nothing to do", path.display()));
     }
-    if args.production_version.is_none() {
-        did.push("next: complete the file, then `entracte init --production-version 1.0` and `entracte doctor`".into());
-    }
+    did.push(match &args.production_version {
+        None => "next: complete the file, then `entracte init --production-version 1.0`".into(),
+        Some(_) => "next: `entracte up` in another window, then `entracte doctor`".into(),
+    });
     app.print(did.join("\n"), &json!({ "config": path, "did": did }));
     Ok(Exit::Done)
 }
@@ -88,17 +90,22 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
 /// The manual of the configuration.
 fn explain(app: &App) {
     for key in KEYS {
-        app.print(
-            format!(
-                "{}\n    {} ({}, default {})",
-                app.paint.bold(key.path),
-                key.help,
-                key.takes,
-                key.default
-            ),
-            &json!({ "key": key.path, "takes": key.takes, "default": key.default, "help": key.help }),
-        );
+        let (takes, default) = (key.takes, key.default);
+        app.say(format!(
+            "{}\n    {} {}",
+            app.paint.bold(key.path),
+            key.help,
+            app.paint.dim(match default {
+                "-" | "none" => format!("({takes})"),
+                "required" => format!("({takes}, required)"),
+                _ => format!("({takes}, default {default})"),
+            })
+        ));
     }
+    let value = KEYS.iter().map(|key| {
+        json!({ "key": key.path, "takes": key.takes, "default": key.default, "help": key.help })
+    });
+    app.document(&value.collect());
 }
 
 fn key_path(project: &str) -> PathBuf {
@@ -122,8 +129,12 @@ fn key(path: &Path, did: &mut Vec<String>) -> Result<String, Failure> {
 /// Takes production as it stands: its tree becomes the manifest that the first release builds upon.
 fn baseline(app: &App, config: &Config, version: &Version) -> Result<String, Failure> {
     let target = app.target(config)?;
-    std::fs::create_dir_all(&target.state)?;
+    std::fs::create_dir_all(&target.state).map_err(|error| {
+        Failure::broken(format!("{} cannot be made: {error}", target.state.display()))
+            .hint("make it for this user, or set `state` of the target to another folder")
+    })?;
     let mut store = Store::open(&target.store())?;
+    super::deploy::nothing_under_way(&mut store, &target)?;
     if let Some(production) = store.production()?
         && production.release.0 > 0
     {
@@ -154,6 +165,7 @@ fn scan_production(target: &Target) -> Result<entracte_model::Manifest, Failure>
 
 /// What a look at a development tree finds.
 struct Found {
+    dir: &'static str,
     project: String,
     php: bool,
     node: bool,
@@ -168,12 +180,16 @@ impl Found {
             dir.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
         let project: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        // A team that keeps its tree apart from scripts and notes.
+        let apart = dir.join("source").is_dir();
+        let dir = &if apart { dir.join("source") } else { dir.to_owned() };
         let there = |names: &[&str]| -> Vec<RelPath> {
             let present = names.iter().filter(|name| dir.join(name).exists());
             present.filter_map(|name| name.parse().ok()).collect()
         };
         let logins = [("login.php", "POST /login.php"), ("register.php", "/register.php*")];
         Self {
+            dir: if apart { "source" } else { "." },
             project: if project.trim_matches('-').is_empty() { "game".into() } else { project },
             php: dir.join("index.php").exists() || dir.join("composer.json").exists(),
             node: dir.join("package.json").exists(),
@@ -208,48 +224,68 @@ impl Found {
         let login =
             self.login.iter().map(|rule| format!("{rule:?}")).collect::<Vec<_>>().join(", ");
         let reload = if self.php { "\"systemctl reload php8.2-fpm\"" } else { "" };
-        format!(
-            r#"# What Entracte found here. Every key is explained in docs/configuration.md.
-project = "{project}"
-languages = ["en"]
+        let persist = list(&self.persist);
+        let volatile = list(&self.volatile);
+        let lines = [
+            (
+                "# What Entracte found here. `entracte init --explain` says what every key is for.",
+                "",
+            ),
+            (&format!("project = {project:?}"), ""),
+            ("languages = [\"en\"]", "the players' languages, the default one first"),
+            ("", ""),
+            ("[source]", ""),
+            (
+                &format!("dir = {:?}", self.dir),
+                "the development tree, as it is to stand on the server",
+            ),
+            ("scripts = \"SQL\"", "database scripts of the coming version: 010-add-market.sql"),
+            ("changes = \"changes\"", "what `entracte note` writes"),
+            ("", ""),
+            ("[target.production]", ""),
+            (&format!("root = {root:?}"), "what the web server serves"),
+            (&format!("state = {state:?}"), "where Entracte keeps journal, packages, backups"),
+            (&format!("persist = [{persist}]"), "belongs to production: configuration, uploads"),
+            (&format!("volatile = [{volatile}]"), "caches: each version begins with empty ones"),
+            ("# whose packages production takes:", ""),
+            (&format!("keys = [{public:?}]"), ""),
+            ("", ""),
+            ("[target.production.gate]", ""),
+            (
+                "listen = \"127.0.0.1:8080\"",
+                "players connect here (nginx or Caddy with TLS before it)",
+            ),
+            (&format!("upstream = {upstream:?}"), "where the game answers"),
+            (&format!("login = [{login}]"), "requests that begin a session: \"POST /login.php\""),
+            (&format!("session_cookies = [{cookies}]"), "such as \"PHPSESSID\""),
+            ("", ""),
+            ("[target.production.hooks]", ""),
+            (&format!("reload = [{reload}]"), "what makes the server take the new files"),
+            ("workers_stop = []", "crons and workers: they write, too"),
+            ("workers_start = []", ""),
+            ("", ""),
+            ("# [target.production.database]", ""),
+            ("# engine = \"mariadb\"", "or sqlite, with path = \"/var/lib/game.sqlite\""),
+            ("# socket = \"/run/mysqld/mysqld.sock\"", ""),
+            ("# user = \"entracte\"", ""),
+            (&format!("# password_file = \"{state}/database.password\""), ""),
+            (&format!("# database = {project:?}"), ""),
+            ("", ""),
+            ("[[target.production.smoke]]", ""),
+            ("http = \"GET /\"", "asked through the gate before any player is let in"),
+            ("# contains = \"a text that the page must show\"", ""),
+        ];
+        lines.map(|(line, comment)| commented(line, comment)).concat()
+    }
+}
 
-[source]
-dir = "."            # the development tree, as it is to stand on the server
-scripts = "SQL"      # database scripts of the coming version: 010-add-market.sql, ...
-changes = "changes"  # what `entracte note` writes
+/// Where comments begin, in characters, if the line leaves room for them.
+const COMMENT_COLUMN: usize = 40;
 
-[target.production]
-root = "{root}"      # what the web server serves
-state = "{state}"
-persist = [{}]       # belongs to production, not to a version: configuration, uploads
-volatile = [{}]      # caches: each version begins with empty ones
-keys = ["{public}"]  # whose packages production takes
-
-[target.production.gate]
-listen = "127.0.0.1:8080"   # players connect here (put nginx or Caddy with TLS before it)
-upstream = "{upstream}"     # the game
-login = [{login}]           # requests that begin a session: "POST /login.php"
-session_cookies = [{cookies}]
-
-[target.production.hooks]
-reload = [{reload}]
-workers_stop = []           # crons and workers: they write, too
-workers_start = []
-
-# [target.production.database]
-# engine = "mariadb"
-# socket = "/run/mysqld/mysqld.sock"
-# user = "entracte"
-# password_file = "{state}/database.password"
-# database = "{project}"
-
-[[target.production.smoke]]
-http = "GET /"
-# contains = "a text that the page must show"
-"#,
-            list(&self.persist),
-            list(&self.volatile),
-        )
+fn commented(line: &str, comment: &str) -> String {
+    match comment {
+        "" => format!("{line}\n"),
+        _ => format!("{line:COMMENT_COLUMN$} # {comment}\n"),
     }
 }
 

@@ -214,9 +214,9 @@ fn usage(error: &clap::Error) -> ExitCode {
     let json = std::env::args_os().any(|argument| argument == "--json");
     if error.use_stderr() && json {
         let text = error.render().to_string();
-        let message = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
-        let value =
-            serde_json::json!({ "error": message, "hint": null, "exit": Exit::Usage as u8 });
+        let said = text.split("\n\nUsage:").next().unwrap_or_default().trim();
+        let message = said.strip_prefix("error: ").unwrap_or(said);
+        let value = serde_json::json!({ "error": message, "hint": "entracte --help", "exit": Exit::Usage as u8 });
         out::line(value);
     } else if error.use_stderr() {
         out::note(error.render().ansi().to_string().trim_end());

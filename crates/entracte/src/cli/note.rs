@@ -10,7 +10,7 @@ use serde_json::json;
 use super::App;
 use crate::exit::{Exit, Failure};
 
-/// Write a change down while you make it; the patch notes are made of these
+/// Note a change while you make it; the patch notes are made of these
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   entracte note \"The market opens at level 5\"

@@ -188,12 +188,7 @@ fn write(
 }
 
 /// The installation procedure of this very package, as the planner will carry it out.
-fn plan(
-    target: &Target,
-    store: &Store,
-    draft: &Draft,
-    version: &Version,
-) -> Result<Plan, Failure> {
+fn plan(target: &Target, store: &Store, draft: &Draft, version: &Version) -> Result<Plan, Failure> {
     use entracte_model::record::{FORMAT, Record};
     let names = entracte_package::scripts::order(draft.scripts.clone())?.up;
     let named = |name: &entracte_model::RelPath| entracte_model::record::Named {

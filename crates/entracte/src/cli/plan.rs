@@ -12,7 +12,7 @@ use super::App;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
 
-/// Show what a deployment will do, step by step, and predict the closed time
+/// Show what a deployment will do, and predict the closed time
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   entracte plan

@@ -8,7 +8,7 @@ use super::plan::{find, open};
 use crate::exit::{Exit, Failure, of_fault};
 use crate::report::out;
 
-/// Run a release's scripts, and the way back, on a restored copy of production's newest backup
+/// Run a release's scripts, and the way back, on a restored backup
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   entracte rehearse

@@ -34,7 +34,7 @@ pub struct Args {
 
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let (config, target, mut store) = app.production()?;
-    nothing_under_way(&store, &target)?;
+    nothing_under_way(&mut store, &target)?;
     let plan = planner::rollback(&target, &store, args.release, args.with_data)
         .map_err(|error| Failure { exit: Exit::Refused, ..Failure::from(error) })?;
     if args.with_data {
@@ -64,7 +64,8 @@ fn point_there(target: &Target, plan: &Plan) -> Result<(), Failure> {
     if target.point(*undoes).exists() {
         return Ok(());
     }
-    let message = format!("{undoes} left no rollback point: it ran no scripts, or retention gave it up");
+    let message =
+        format!("{undoes} left no rollback point: it ran no scripts, or retention gave it up");
     Err(Failure::refused(message).hint(
         "without --with-data the files go back and the data stays; an older state of the data is \
          in the backups: `entracte backup list`",

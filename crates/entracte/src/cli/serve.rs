@@ -4,7 +4,7 @@ use super::App;
 use crate::daemon;
 use crate::exit::{Exit, Failure};
 
-/// Take up interrupted releases, start planned ones, back up daily, send what waits
+/// Look after the duties: planned and interrupted releases, daily backup
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   entracte serve")]

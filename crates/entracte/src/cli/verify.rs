@@ -13,7 +13,7 @@ use super::App;
 use crate::exit::{Exit, Failure};
 use crate::report::out;
 
-/// Verify production file by file against what was released, or a package against its signature
+/// Compare production with what was released, or a package with its signature
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   entracte verify                              (production, file by file)

@@ -6,11 +6,14 @@ use entracte_release::Target;
 use entracte_release::clock::now;
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
-use jiff::{ToSpan, Zoned};
+use jiff::{ToSpan, ZonedDateTime};
 
 use super::quiet;
 use crate::config::units::Duration;
 use crate::exit::Failure;
+
+/// The furthest that a release is planned ahead: after it, every package has expired.
+const AHEAD_MS_MAX: u64 = 366 * 24 * 3_600 * 1_000;
 
 /// A start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +27,7 @@ pub enum When {
 impl When {
     /// Reads `quietest`, `2026-12-01T04:30`, `04:30` (the next one) or `+2h`.
     pub fn parse(text: &str) -> Result<Self, Failure> {
-        let moment = parse(text, &Zoned::now())?;
+        let moment = parse(text, &ZonedDateTime::now())?;
         if matches!(moment, When::At(start) if start <= now()) {
             return Err(Failure::usage(format!("{text} is over")));
         }
@@ -40,7 +43,7 @@ impl When {
     }
 }
 
-fn parse(text: &str, now: &Zoned) -> Result<When, Failure> {
+fn parse(text: &str, now: &ZonedDateTime) -> Result<When, Failure> {
     let bad = || {
         Failure::usage(format!("{text:?} is no time"))
             .hint("expected 2026-12-01T04:30, 04:30, +2h, or quietest")
@@ -50,25 +53,30 @@ fn parse(text: &str, now: &Zoned) -> Result<When, Failure> {
     }
     if let Some(length) = text.strip_prefix('+') {
         let length: Duration = length.parse().map_err(|_| bad())?;
-        let ms = i64::try_from(length.ms).map_err(|_| bad())?;
-        let start = now.checked_add(ms.milliseconds()).map_err(|_| bad())?;
+        if length.ms > AHEAD_MS_MAX {
+            return Err(bad());
+        }
+        let length = std::time::Duration::from_millis(length.ms);
+        let start = now.checked_add(length).map_err(|_| bad())?;
         return Ok(at(&start));
     }
-    if let Ok(time) = text.parse::<Time>() {
+    // A time is also what a whole date with its time is read as: that is no time of day.
+    let time_of_day = text.find(':').is_some_and(|colon| colon <= 2);
+    if time_of_day && let Ok(time) = text.parse::<Time>() {
         let today = now.date().to_datetime(time);
         let day = if today <= now.datetime() { 1 } else { 0 };
         let start = today.checked_add(day.days()).map_err(|_| bad())?;
-        return Ok(at(&start.to_zoned(now.time_zone().clone()).map_err(|_| bad())?));
+        return Ok(at(&start.to_zoned_datetime(now.time_zone().clone()).map_err(|_| bad())?));
     }
     // A day without a time is nobody's plan: it would be midnight.
     if !text.contains(['T', ' ']) {
         return Err(bad());
     }
     let local: DateTime = text.parse().map_err(|_| bad())?;
-    Ok(at(&local.to_zoned(TimeZone::system()).map_err(|_| bad())?))
+    Ok(at(&local.to_zoned_datetime(TimeZone::system()).map_err(|_| bad())?))
 }
 
-fn at(moment: &Zoned) -> When {
+fn at(moment: &ZonedDateTime) -> When {
     When::At(UnixMs(moment.timestamp().as_millisecond()))
 }
 
@@ -78,7 +86,7 @@ mod tests {
 
     fn read(text: &str) -> Option<When> {
         let now = "2026-11-23T22:00:00Z".parse::<jiff::Timestamp>().unwrap();
-        parse(text, &now.to_zoned(TimeZone::UTC)).ok()
+        parse(text, &now.to_zoned_datetime(TimeZone::UTC)).ok()
     }
 
     fn utc(text: &str) -> Option<When> {

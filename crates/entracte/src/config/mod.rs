@@ -16,6 +16,9 @@ use toml::de::DeTable;
 
 use check::{line_of, nearest, unknown};
 
+/// The rates that a reopening goes through: a tenth of the usual one, doubled until it is reached.
+const RAMP_STEPS: u64 = 5;
+
 /// The name of the file.
 pub const NAME: &str = "entracte.toml";
 
@@ -276,6 +279,7 @@ impl Config {
         if let Some(left) = gate.player_left {
             limits.player_left_ms = left.ms;
         }
+        limits.ramp_step_ms = target.pace.ramp.ms / RAMP_STEPS;
         Ok(GateConfig {
             listen: gate.listen,
             upstream,

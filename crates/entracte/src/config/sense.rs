@@ -53,6 +53,14 @@ impl Config {
                 return wrong("gate.login", error.to_string());
             }
         }
+        let host = target.gate.upstream.rsplit_once(':').map_or("", |(host, _)| host);
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        if host.contains(':') && !bracketed && host != "unix" && !host.starts_with("unix:") {
+            let found = &target.gate.upstream;
+            let message =
+                format!("expected host:port, [address]:port or unix:/path, found {found:?}");
+            return wrong("gate.upstream", message);
+        }
         if target.gate.upstream == target.gate.listen.to_string() {
             let message = format!("{} is the gate itself, not the game", target.gate.upstream);
             return wrong("gate.upstream", message);
@@ -106,6 +114,7 @@ gate = { upstream = \"127.0.0.1:8081\" }
             ("\"state\"", "\"game/state\"", "target.production.state: /srv/x/game/state and"),
             ("\"game\"", "\"state/game\"", "lie in one another"),
             ("keys = []", "keys = []\nsmoke_passes = 0", "smoke_passes: expected at least 1"),
+            ("127.0.0.1:8081", "http:127.0.0.1:8081", "gate.upstream: expected host:port"),
             ("8081", "8080", "gate.upstream: 127.0.0.1:8080 is the gate itself"),
             (":8081\"", ":8081\", login = [\"login.php\"]", "is not a login rule"),
         ];

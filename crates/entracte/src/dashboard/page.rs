@@ -21,25 +21,25 @@ type Page = Result<String, (StatusCode, String)>;
 
 /// The page at a path: `/` or `/r7`.
 pub fn at(target: &Target, path: &str) -> Page {
-    let store = Store::open_to_read(&target.store()).map_err(broken)?;
+    let store = Store::open_to_read(&target.store()).map_err(|error| broken(&error))?;
     let Some(store) = store else {
         return Err((StatusCode::NOT_FOUND, "this production is not known yet".into()));
     };
     match path {
-        "/" => overview(target, &store).map_err(broken),
+        "/" => overview(target, &store).map_err(|error| broken(&error)),
         path => match path.trim_start_matches('/').parse::<ReleaseId>() {
-            Ok(id) => release(target, &store, id).map_err(broken),
+            Ok(id) => release(target, &store, id).map_err(|error| broken(&error)),
             Err(_) => Err((StatusCode::NOT_FOUND, "there is no such page".into())),
         },
     }
 }
 
-fn broken(error: StoreError) -> (StatusCode, String) {
-    let status = match &error {
+fn broken(error: &StoreError) -> (StatusCode, String) {
+    let status = match error {
         StoreError::NoSuchRelease { .. } => StatusCode::NOT_FOUND,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    (status, entracte_release::fault::chain(&error))
+    (status, entracte_release::fault::chain(error))
 }
 
 /// A page that says what is wrong.

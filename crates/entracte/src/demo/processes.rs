@@ -71,6 +71,13 @@ fn program(stage: &Stage) -> Result<Command, Failure> {
     Ok(command)
 }
 
+/// A program file that was replaced while it runs is the usual reason: say which file was meant.
+fn not_started(error: &std::io::Error) -> Failure {
+    let path = std::env::current_exe().unwrap_or_default();
+    Failure::broken(format!("{} could not be started: {error}", path.display()))
+        .hint("was the program replaced while the demo ran? Start the demo again")
+}
+
 /// Starts the game, and gives the address that it listens on.
 pub fn game(stage: &Stage) -> Result<(Running, SocketAddr), Failure> {
     let log = std::fs::File::create(stage.at("logs/game.log"))?;
@@ -81,7 +88,8 @@ pub fn game(stage: &Stage) -> Result<(Running, SocketAddr), Failure> {
         .arg(stage.database())
         .stdout(Stdio::piped())
         .stderr(log)
-        .spawn()?;
+        .spawn()
+        .map_err(|error| not_started(&error))?;
     let out = child.stdout.take();
     let running = Running { child };
     let mut line = String::new();
@@ -104,7 +112,12 @@ pub fn free_addresses() -> Result<[SocketAddr; 2], Failure> {
 pub fn up(stage: &Stage, mut ready: impl FnMut() -> bool) -> Result<Running, Failure> {
     let path = stage.at("logs/up.log");
     let log = std::fs::File::create(&path)?;
-    let child = program(stage)?.arg("up").stdout(log.try_clone()?).stderr(log).spawn()?;
+    let child = program(stage)?
+        .arg("up")
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .map_err(|error| not_started(&error))?;
     let mut running = Running { child };
     let begun = Instant::now();
     while !ready() {
@@ -139,7 +152,12 @@ pub fn command(
     if screen.has_colours() {
         command.env("CLICOLOR_FORCE", "1");
     }
-    let mut child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child = command
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| not_started(&error))?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let mut running = Running { child };
     let (sender, lines) = mpsc::sync_channel(64);

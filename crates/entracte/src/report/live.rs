@@ -59,7 +59,7 @@ impl Live {
     pub fn heading(&self) {
         let plan = &self.plan;
         let from = plan.from.as_ref().map_or("nothing".to_owned(), |base| base.version.to_string());
-        self.line(format!(
+        self.line(&format!(
             "{} {} {} → {} on {}, predicted closed time {}",
             self.paint.bold(plan.id),
             plan.project,
@@ -114,7 +114,7 @@ impl Live {
         let paint = self.paint;
         match &entry.event {
             Event::Began { pid, .. } if !self.log.is_empty() => {
-                self.line(format!("  {} taken up again by process {pid}", paint.warn("↻")));
+                self.line(&format!("  {} taken up again by process {pid}", paint.warn("↻")));
             }
             Event::Began { .. } | Event::Retried {} => {}
             Event::Started { step, .. } => {
@@ -128,27 +128,29 @@ impl Live {
             Event::Said { level, text, .. } => self.said(*level, text),
             Event::Done { step, .. } => {
                 let took = self.began.get(step).map_or(0, |at| entry.at.since(*at));
-                self.step(paint.good("✓").to_string(), *step, &human_ms(took));
+                self.step(&paint.good("✓").to_string(), *step, &human_ms(took));
             }
             Event::Failed { step, fault } => {
-                self.bad_step(paint.bad("✗").to_string(), *step, "");
-                self.bad_line(format!("    {}", paint.bad(&fault.message)));
+                self.bad_step(&paint.bad("✗").to_string(), *step, "");
+                self.bad_line(&format!("    {}", paint.bad(&fault.message)));
                 if let Some(hint) = &fault.hint {
-                    self.bad_line(format!("    {} {hint}", paint.dim("hint:")));
+                    self.bad_line(&format!("    {} {hint}", paint.dim("hint:")));
                 }
             }
             Event::UndoStarted { step } => {
                 self.bar.set_message(format!("{:NAME_WIDTH$} taking it back", self.name(*step)));
             }
-            Event::Undone { step } => self.step(paint.warn("↩").to_string(), *step, "taken back"),
+            Event::Undone { step } => self.step(&paint.warn("↩").to_string(), *step, "taken back"),
             Event::UndoFailed { step, fault } => {
-                self.bad_step(paint.bad("‼").to_string(), *step, "could not be taken back");
-                self.bad_line(format!("    {}", paint.bad(&fault.message)));
+                self.bad_step(&paint.bad("‼").to_string(), *step, "could not be taken back");
+                self.bad_line(&format!("    {}", paint.bad(&fault.message)));
             }
             Event::AbortRequested { by } => {
-                self.line(format!("  {} asked to stop by {by}", paint.warn("■")));
+                self.line(&format!("  {} asked to stop by {by}", paint.warn("■")));
             }
-            Event::Asked { .. } => self.bad_line(format!("  {} a person must decide", paint.bad("?"))),
+            Event::Asked { .. } => {
+                self.bad_line(&format!("  {} a person must decide", paint.bad("?")));
+            }
             Event::Finished { outcome } => self.finished(entry, outcome),
         }
     }
@@ -194,31 +196,31 @@ impl Live {
         };
         self.bar.finish_and_clear();
         match outcome {
-            Outcome::Released { warnings: 0 } => self.line(text),
-            _ => self.bad_line(text),
+            Outcome::Released { warnings: 0 } => self.line(&text),
+            _ => self.bad_line(&text),
         }
     }
 
     fn said(&self, level: Level, text: &str) {
         let paint = self.paint;
         match level {
-            Level::Info => self.line(format!("    {}", paint.dim(text))),
-            Level::Warning => self.bad_line(format!("    {} {text}", paint.warn("warning:"))),
-            Level::Alarm => self.bad_line(format!("    {} {text}", paint.bad("ALARM:"))),
+            Level::Info => self.line(&format!("    {}", paint.dim(text))),
+            Level::Warning => self.bad_line(&format!("    {} {text}", paint.warn("warning:"))),
+            Level::Alarm => self.bad_line(&format!("    {} {text}", paint.bad("ALARM:"))),
         }
     }
 
-    fn step(&self, sign: String, step: StepId, note: &str) {
-        self.line(format!("  {sign} {:NAME_WIDTH$} {}", self.name(step), self.paint.dim(note)));
+    fn step(&self, sign: &str, step: StepId, note: &str) {
+        self.line(&format!("  {sign} {:NAME_WIDTH$} {}", self.name(step), self.paint.dim(note)));
     }
 
-    fn bad_step(&self, sign: String, step: StepId, note: &str) {
+    fn bad_step(&self, sign: &str, step: StepId, note: &str) {
         let text = format!("  {sign} {:NAME_WIDTH$} {}", self.name(step), self.paint.dim(note));
-        self.bad_line(text.trim_end().to_owned());
+        self.bad_line(text.trim_end());
     }
 
     /// What went wrong: those who want quiet want to know it.
-    fn bad_line(&self, text: String) {
+    fn bad_line(&self, text: &str) {
         match (self.json, self.quiet) {
             (true, _) => {}
             (false, true) => out::note(text),
@@ -230,11 +232,11 @@ impl Live {
         self.plan.step(step).map_or_else(|| format!("step {}", step.0), |s| s.name().to_owned())
     }
 
-    fn line(&self, text: String) {
+    fn line(&self, text: &str) {
         if self.quiet || self.json {
             return;
         }
-        self.bar.suspend(|| out::line(&text));
+        self.bar.suspend(|| out::line(text));
     }
 }
 

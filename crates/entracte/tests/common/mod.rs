@@ -1,6 +1,7 @@
 //! A production server of the game Taverne with its gate before it, and a development machine.
 
 #![allow(dead_code)] // Each test file uses its own part of this.
+#![allow(clippy::unwrap_used)] // A test that cannot be set up has failed.
 
 use std::fs;
 use std::net::TcpListener;
@@ -108,9 +109,10 @@ impl Site {
             }
             let file = quoted(&self.dev.parent().unwrap().join(name));
             format!(
-                "test -f {file}-$ENTRACTE_RELEASE.sql || mariadb-dump --defaults-file={} \
+                "test -f {file}-$ENTRACTE_RELEASE.sql || {{ mariadb-dump --defaults-file={} \
                  --single-transaction --skip-dump-date --order-by-primary --routines --events {} \
-                 > {file}-$ENTRACTE_RELEASE.sql",
+                 > {file}-$ENTRACTE_RELEASE.sql.part \
+                 && mv {file}-$ENTRACTE_RELEASE.sql.part {file}-$ENTRACTE_RELEASE.sql; }}",
                 quoted(&taverne.database.defaults_file),
                 taverne.database.name
             )

@@ -5,6 +5,7 @@
 //! keeps a second database in which the same things happen in the same order.
 
 #![allow(dead_code)] // Each test file uses its own part of this.
+#![allow(clippy::unwrap_used)] // A test that cannot be set up has failed.
 
 mod game;
 mod reference;
@@ -13,6 +14,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use entracte_testbed::process::{quoted, runs, wait_until};
 use serde_json::Value;
@@ -95,6 +97,7 @@ impl Small {
         }
         game::write_tree("1.0", &root);
         fs::write(root.join("settings.ini"), "secret = 1\n").unwrap();
+        copy_backups(&state);
         let game = Game::start(&root, &database);
         let reference = Reference::new(dir.path(), &database);
         let port = free_port();
@@ -302,9 +305,22 @@ http = "GET /count"
         ok
     }
 
-    /// Asserts that production is exactly `version`: tree, database, gate, what lies beside the
-    /// tree and among the points. `kept` are the releases whose replaced tree and point remain.
+    /// Asserts that production is exactly `version`, as [`Small::assert_holds`], and what lies beside
+    /// the tree and among the points. `kept` are the releases whose replaced tree and point remain.
     pub fn assert_is(&mut self, version: &str, kept: &[&str], case: &str) {
+        // A replaced tree keeps the mark by which its place would have been known when taken back.
+        let trees: Vec<String> = kept
+            .iter()
+            .flat_map(|id| [(*id).to_owned(), format!("{id}.entracte-staging")])
+            .collect();
+        assert_eq!(names(&self.beside().join("trees")), trees, "{case}: trees\n{}", self.logs());
+        assert_eq!(names(&self.state.join("points")), kept, "{case}: points\n{}", self.logs());
+        self.assert_holds(version, case);
+    }
+
+    /// Asserts that production is exactly `version`: tree, database, gate, workers; and that the game
+    /// is played.
+    pub fn assert_holds(&mut self, version: &str, case: &str) {
         assert_eq!(self.phase(), "open", "{case}: the gate\n{}", self.logs());
         assert_eq!(
             listing(&self.root),
@@ -314,18 +330,11 @@ http = "GET /count"
         );
         let (expected, found) = (self.reference.dump(), self.game.dump());
         assert_eq!(found, expected, "{case}: the database\n{}", self.logs());
-        // A replaced tree keeps the mark by which its place would have been known when taken back.
-        let trees: Vec<String> = kept
-            .iter()
-            .flat_map(|id| [(*id).to_owned(), format!("{id}.entracte-staging")])
-            .collect();
-        assert_eq!(names(&self.beside().join("trees")), trees, "{case}: trees\n{}", self.logs());
-        assert_eq!(names(&self.state.join("points")), kept, "{case}: points\n{}", self.logs());
         assert_eq!(self.runner(), None, "{case}: somebody holds the lock");
         let verified = self.ok(&["verify"]);
         assert!(verified.contains(&format!("{version}.0")), "{case}: {verified}");
-        let workers = fs::read_to_string(self.dev.join("../hooks.log")).unwrap_or_default();
-        let last = workers.lines().last().unwrap_or("started");
+        let workers = self.workers();
+        let last = workers.last().map_or("started", String::as_str);
         assert_eq!(last, "started", "{case}: the workers do not run");
         assert!(self.buy(), "{case}: a player cannot buy\n{}", self.logs());
         assert_eq!(
@@ -333,6 +342,19 @@ http = "GET /count"
             self.reference.dump(),
             "{case}: the database after a purchase"
         );
+    }
+
+    /// What the hooks did to the game's workers, in order.
+    pub fn workers(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.dev.join("../hooks.log")).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
+    }
+
+    /// The machine starts the game's workers by itself.
+    pub fn start_workers(&self) {
+        let path = self.dev.join("../hooks.log");
+        let mut log = fs::File::options().append(true).create(true).open(path).unwrap();
+        std::io::Write::write_all(&mut log, b"started\n").unwrap();
     }
 
     /// Where Entracte keeps what stands beside the live tree.
@@ -373,6 +395,21 @@ impl Drop for Small {
         end(&mut self.duties);
         end(&mut self.gate);
     }
+}
+
+/// Puts an empty backup repository into `state`. Making one derives keys for a second, so that it
+/// is made once and copied.
+fn copy_backups(state: &Path) {
+    static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let password = dir.path().join("backup.password");
+        entracte_backup::Repository::open_or_init(&dir.path().join("backups"), &password).unwrap();
+        dir
+    });
+    let copied =
+        Command::new("cp").arg("-a").arg(made.path().join(".")).arg(state).status().unwrap();
+    assert!(copied.success());
 }
 
 /// Sends a signal to a process by its id.

@@ -46,8 +46,12 @@ impl Act for Announce {
         Ok(json!({ "closes_at": closes_at }))
     }
 
-    fn probe(&self, _: &mut Context<'_>, _: &Value) -> Probe {
-        Probe::NotDone
+    fn probe(&self, cx: &mut Context<'_>, _: &Value) -> Probe {
+        // At its announced time the gate goes on by itself, and cannot announce any more.
+        match gate_goal::is_past(cx, &[Phase::Draining, Phase::Closed]) {
+            true => Probe::Done(Value::Null),
+            false => Probe::NotDone,
+        }
     }
 
     fn undo(&self, cx: &mut Context<'_>, _: &Value) -> Result<(), Fault> {

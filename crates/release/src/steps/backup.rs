@@ -1,7 +1,11 @@
 //! Backup: source and database go into the repository while the game still runs.
 
-use entracte_backup::{BackupError, Reason, Repository, Tags};
+use std::path::Path;
+
+use entracte_backup::{BackupError, Reason, Repository, Snapshot, Tags};
 use entracte_db::Database;
+use entracte_host::lock::{Lock, LockError, Owner};
+use entracte_model::RelPath;
 use entracte_model::journal::Fault;
 use entracte_model::progress::Probe;
 use entracte_model::time::human_bytes;
@@ -23,40 +27,24 @@ impl Act for Backup {
     }
 
     fn run(&self, cx: &mut Context<'_>, _: &Value) -> Result<Value, Fault> {
-        let mut repository = open(cx)?;
+        let _alone = alone(cx)?;
+        let mut repository = match cx.repository.take() {
+            Some(repository) => repository,
+            None => open(cx)?,
+        };
         let version = cx.plan.from.as_ref().map(|base| base.version.to_string());
         let release = Some(cx.plan.id.to_string());
         let tags = Tags { release, ..tags(cx.target, Reason::Release, version) };
         let mut snapshots = Vec::new();
         if cx.plan.from.is_some() {
-            let stop = cx.stop.clone();
             let target = cx.target;
-            let tree = repository
-                .store_tree(
-                    &target.root,
-                    &target.volatile,
-                    &tags,
-                    &mut |p| cx.progress(p.done, p.total, p.unit, &p.note),
-                    &stop,
-                )
-                .map_err(|error| {
-                    let stopped = cx.safe_point("backing up the source").err();
-                    stopped.unwrap_or_else(|| broken("backing up the source", &error))
-                })?;
+            let tree = tree(cx, &mut repository, &target.root, &target.volatile, &tags)?;
             cx.info(format!("source: snapshot {} ({})", tree.short, human_bytes(tree.bytes)));
             snapshots.push(tree.id);
         }
         if cx.target.shared().is_dir() {
-            let (stop, shared) = (cx.stop.clone(), cx.target.shared());
-            let kept = repository
-                .store_tree(
-                    &shared,
-                    &[],
-                    &tags,
-                    &mut |p| cx.progress(p.done, p.total, p.unit, &p.note),
-                    &stop,
-                )
-                .doing("backing up what persists")?;
+            let shared = cx.target.shared();
+            let kept = tree(cx, &mut repository, &shared, &[], &tags)?;
             let size = human_bytes(kept.bytes);
             cx.info(format!("configuration and uploads: snapshot {} ({size})", kept.short));
             snapshots.push(kept.id);
@@ -102,6 +90,46 @@ pub(crate) fn open(cx: &mut Context<'_>) -> Result<Repository, Fault> {
         }
     })?;
     opened.ok_or_else(|| refused("another backup has been at work for too long"))
+}
+
+/// Waits until no other backup of this production is at work. Without that a daily backup that
+/// begins between two snapshots of this step would fail the release.
+fn alone(cx: &mut Context<'_>) -> Result<Lock, Fault> {
+    let (path, owner) = (cx.target.backup_lock(), Owner::this(&cx.plan.id.to_string()));
+    let mut taken = None;
+    let mut said = false;
+    cx.wait(BUSY_MS_MAX, "another backup ends", |cx| match Lock::try_take(&path, &owner) {
+        Ok(lock) => {
+            taken = Some(lock);
+            Ok(true)
+        }
+        Err(LockError::Busy { .. }) => {
+            if !said {
+                cx.info("waiting for another backup to end");
+                said = true;
+            }
+            Ok(false)
+        }
+        Err(error) => Err(broken("taking the lock of the backups", &error)),
+    })?;
+    taken.ok_or_else(|| refused("another backup has been at work for too long"))
+}
+
+/// Stores one tree, unless somebody asks to stop meanwhile.
+fn tree(
+    cx: &mut Context<'_>,
+    repository: &mut Repository,
+    folder: &Path,
+    skip: &[RelPath],
+    tags: &Tags,
+) -> Result<Snapshot, Fault> {
+    let stop = cx.stop.clone();
+    let mut progress = |p: entracte_backup::Progress| cx.progress(p.done, p.total, p.unit, &p.note);
+    let stored = repository.store_tree(folder, skip, tags, &mut progress, &stop);
+    stored.map_err(|error| {
+        let doing = format!("backing up {}", folder.display());
+        cx.safe_point(&doing).err().unwrap_or_else(|| broken(&doing, &error))
+    })
 }
 
 /// What a snapshot is marked with.

@@ -5,12 +5,13 @@ use std::time::Duration;
 use entracte_db::FenceProof;
 use entracte_model::UnixMs;
 use entracte_model::gate::Phase;
-use entracte_model::journal::{Fault, FaultKind};
+use entracte_model::journal::{Fault, FaultKind, Level};
 use entracte_model::plan::Step;
 use entracte_model::progress::{Probe, StepState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::smoke::settle;
 use super::{Act, keep};
 use crate::clock::now;
 use crate::context::Context;
@@ -75,6 +76,14 @@ impl Act for Close {
 
     fn undo(&self, cx: &mut Context<'_>, _: &Value) -> Result<(), Fault> {
         open_all(cx)?;
+        if let Some(from) = cx.plan.from.as_ref().map(|base| base.version.to_string())
+            && state_of(cx, |step| matches!(step, Step::Switch {}))
+                .is_some_and(|state| has_begun(&state))
+            && !settle(cx, &from)?
+        {
+            let text = format!("the game does not answer as {from} yet; it is opened all the same");
+            cx.say(Level::Warning, text);
+        }
         gate_goal::open_again(cx)
     }
 }
@@ -114,11 +123,19 @@ pub(crate) fn fence_again(cx: &mut Context<'_>) -> Result<(), Fault> {
     Close.fence(cx, limit_ms).map(|_| ())
 }
 
-/// Where this step stands, as the journal has it.
 fn state(cx: &Context<'_>) -> Option<StepState> {
+    state_of(cx, |step| matches!(step, Step::Close {}))
+}
+
+fn has_begun(state: &StepState) -> bool {
+    !matches!(state, StepState::Pending | StepState::Failed { before: None, .. })
+}
+
+/// Where a step stands, as the journal has it.
+fn state_of(cx: &Context<'_>, wanted: impl Fn(Step) -> bool) -> Option<StepState> {
     let log = cx.store.entries(cx.plan.id, 0).ok()?;
     let mut progress = entracte_model::progress::fold(&cx.plan, &log).ok()?;
-    let id = cx.plan.find(|step| matches!(step, Step::Close {}))?;
+    let id = cx.plan.find(wanted)?;
     Some(progress.steps.swap_remove(id.0))
 }
 

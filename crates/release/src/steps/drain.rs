@@ -43,8 +43,12 @@ impl Act for Drain {
         Ok(json!({ "players_at_first": at_first, "players_left": left }))
     }
 
-    fn probe(&self, _: &mut Context<'_>, _: &Value) -> Probe {
-        Probe::NotDone
+    fn probe(&self, cx: &mut Context<'_>, _: &Value) -> Probe {
+        // The gate closes by itself at the deadline, whoever is alive to see it.
+        match gate_goal::is_past(cx, &[Phase::Closed]) {
+            true => Probe::Done(Value::Null),
+            false => Probe::NotDone,
+        }
     }
 
     fn undo(&self, cx: &mut Context<'_>, _: &Value) -> Result<(), Fault> {

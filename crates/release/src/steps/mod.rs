@@ -23,6 +23,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub(crate) use close::fence_again;
+
 use crate::context::Context;
 use crate::fault::refused;
 

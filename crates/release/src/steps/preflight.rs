@@ -20,6 +20,7 @@ use super::Act;
 use crate::clock::now;
 use crate::context::Context;
 use crate::fault::{Doing, refused};
+use crate::reserve::{self, RESERVE_BYTES};
 use crate::scripts;
 
 /// Files that a list of differences names before it only counts the rest.
@@ -192,7 +193,9 @@ fn database(cx: &mut Context<'_>, archive: Option<&Archive>) -> Result<u64, Faul
 }
 
 fn backups(cx: &mut Context<'_>) -> Result<(), Fault> {
-    super::backup::open(cx).map(|_| ())
+    let repository = super::backup::open(cx)?;
+    cx.repository = Some(repository);
+    Ok(())
 }
 
 /// Room for everything to come, on each file system that will need it.
@@ -203,8 +206,8 @@ fn room(cx: &mut Context<'_>, archive: Option<&Archive>, database_bytes: u64) ->
     };
     let mut needs = vec![
         (cx.target.beside().parent().unwrap_or(&cx.target.root).to_owned(), tree),
-        // The rollback point, and the journal.
-        (cx.target.state.clone(), database_bytes),
+        // The rollback point, the journal, and what is kept free for the way back.
+        (cx.target.state.clone(), database_bytes + RESERVE_BYTES),
         // Deduplicated, but the first backup is not: count it whole.
         (cx.target.backup.repository.clone(), tree + database_bytes),
     ];
@@ -234,7 +237,11 @@ fn room(cx: &mut Context<'_>, archive: Option<&Archive>, database_bytes: u64) ->
             .hint("make room, or lower `keep` and the backup retention"));
         }
     }
-    Ok(())
+    reserve::keep(&cx.target.state).doing(&format!(
+        "keeping {} free in {} for the way back",
+        human_bytes(RESERVE_BYTES),
+        cx.target.state.display()
+    ))
 }
 
 /// The version of this program.

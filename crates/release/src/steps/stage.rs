@@ -112,7 +112,10 @@ fn kept(cx: &mut Context<'_>, slot: &std::path::Path) -> Result<Value, Fault> {
 /// A first installation finds no tree to exchange with: an empty one is made.
 fn prepare_root(cx: &Context<'_>) -> Result<(), Fault> {
     for folder in [&cx.target.root, &cx.target.shared(), &cx.target.beside().join("trees")] {
-        std::fs::create_dir_all(folder).doing("making the folders beside the game")?;
+        let doing = format!("making {}, beside the game", folder.display());
+        std::fs::create_dir_all(folder)
+            .doing(&doing)
+            .map_err(|fault| fault.hint("let the user of `entracte` write there"))?;
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ impl Act for WindowCopy {
         std::fs::create_dir_all(&dir).doing("making the rollback point's folder")?;
         let point = database
             .take_point(&dir, &mut |p| cx.progress(p.done, p.total, p.unit, &p.note))
-            .doing("taking the rollback point")?;
+            .doing(&format!("taking the rollback point in {}", dir.display()))?;
         let bytes = point.bytes;
         let way = match point.way {
             PointWay::SqliteCopy { .. } => "a copy of the database",

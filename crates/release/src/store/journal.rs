@@ -89,12 +89,18 @@ impl Store {
 
     /// Removes a release that has not begun: one whose time was called off.
     pub fn forget_unbegun(&mut self, id: ReleaseId) -> Result<bool, StoreError> {
-        let gone = self.ask(|conn| {
-            conn.execute(
-                "DELETE FROM release WHERE id = ?1
-                 AND NOT EXISTS (SELECT 1 FROM journal WHERE release = ?1)",
+        let gone = self.together(|conn| {
+            let begun: bool = conn.query_row(
+                "SELECT EXISTS (SELECT 1 FROM journal WHERE release = ?1)",
                 [signed(id.0)],
-            )
+                |row| row.get(0),
+            )?;
+            if begun {
+                return Ok(0);
+            }
+            // What it was to announce goes with it, or the release could not.
+            conn.execute("DELETE FROM fragment WHERE release = ?1", [signed(id.0)])?;
+            conn.execute("DELETE FROM release WHERE id = ?1", [signed(id.0)])
         })?;
         Ok(gone == 1)
     }

@@ -71,6 +71,20 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether more room on the disk could mend it.
+    pub(crate) fn wants_room(&self) -> bool {
+        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+        match self {
+            // The shared index of the write-ahead log meets a full disk as a failure of I/O.
+            StoreError::Sqlite { source, .. } => {
+                matches!(source.sqlite_error_code(), Some(DiskFull | SystemIoFailure))
+            }
+            _ => false,
+        }
+    }
+}
+
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS release (
   id       INTEGER PRIMARY KEY,
