@@ -12,6 +12,7 @@ mod facts;
 mod files;
 mod mariadb;
 mod point;
+mod postgres;
 pub mod scratch;
 mod settings;
 mod sqlite;
@@ -26,8 +27,9 @@ pub use error::{DbError, EngineError, Session};
 pub use facts::{Facts, Sums, TableFacts, TableSum};
 pub use mariadb::MariadbPoint;
 pub use point::{Point, PointWay};
+pub use postgres::PostgresPoint;
 pub use script::normalised_hash;
-pub use settings::{Engine, MariadbSettings, Secret, Settings, SqliteSettings};
+pub use settings::{Engine, MariadbSettings, PostgresSettings, Secret, Settings, SqliteSettings};
 
 /// The database that `settings` name, entered once to see that it is there.
 ///
@@ -37,5 +39,6 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Database>, DbError> {
     Ok(match settings {
         Settings::Sqlite(settings) => Box::new(sqlite::Sqlite::open(settings)?),
         Settings::Mariadb(settings) => Box::new(mariadb::Mariadb::open(settings)?),
+        Settings::Postgres(settings) => Box::new(postgres::Postgres::open(settings)?),
     })
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::DbError;
 use crate::files::{private_dir, remove_if_there, remove_tree_if_there, sync_dir, write_durably};
 use crate::mariadb::MariadbPoint;
+use crate::postgres::PostgresPoint;
 
 /// The version of the format of `point.json`. A newer one is refused.
 const FORMAT: u32 = 1;
@@ -56,6 +57,10 @@ pub enum PointWay {
     MariadbFiles(MariadbPoint),
     /// A dump of the tables of a MariaDB server.
     MariadbDump(MariadbPoint),
+    /// A clone of a PostgreSQL database on its own server.
+    PostgresClone(PostgresPoint),
+    /// A dump of a PostgreSQL database.
+    PostgresDump(PostgresPoint),
 }
 
 /// Makes `dir` an empty directory for a point. What an interrupted attempt left is removed;

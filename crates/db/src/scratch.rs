@@ -18,6 +18,8 @@ use crate::mariadb::{ScratchGoal, live_goal, prepare_scratch};
 use crate::settings::{MariadbSettings, Settings, SqliteSettings};
 use crate::tool;
 
+mod postgres;
+
 const START_MS_MAX: u64 = 60_000;
 const POLL_MS: u64 = 20;
 /// The longest path of a unix socket that the kernel takes.
@@ -75,6 +77,7 @@ pub fn start(settings: &Settings, dir: &Path) -> Result<Scratch, DbError> {
     match settings {
         Settings::Sqlite(_) => start_sqlite(dir),
         Settings::Mariadb(live) => start_mariadb(live, dir),
+        Settings::Postgres(live) => postgres::start(live, dir),
     }
 }
 
@@ -123,19 +126,23 @@ fn start_mariadb(live: &MariadbSettings, dir: &Path) -> Result<Scratch, DbError>
                 break;
             }
             Err(error) if Instant::now() >= deadline || gone(&mut server.guard) => {
-                let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
-                let skip = log.chars().count().saturating_sub(LOG_CHARS_MAX);
-                let end: String = log.chars().skip(skip).collect();
-                return Err(DbError::Tool {
-                    tool: "mariadbd".to_owned(),
-                    expected: "a scratch server that answers".to_owned(),
-                    found: format!("{error}; the end of its log: {end}"),
-                });
+                return Err(does_not_answer("mariadbd", &dir, &error));
             }
             Err(_) => thread::sleep(Duration::from_millis(POLL_MS)),
         }
     }
     Ok(Scratch { settings: Settings::Mariadb(settings), notes, _server: Some(server) })
+}
+
+fn does_not_answer(tool: &str, dir: &Path, error: &DbError) -> DbError {
+    let log = fs::read_to_string(dir.join("log")).unwrap_or_default();
+    let skip = log.chars().count().saturating_sub(LOG_CHARS_MAX);
+    let end: String = log.chars().skip(skip).collect();
+    DbError::Tool {
+        tool: tool.to_owned(),
+        expected: "a scratch server that answers".to_owned(),
+        found: format!("{error}; the end of its log: {end}"),
+    }
 }
 
 fn gone(child: &mut Child) -> bool {

@@ -10,6 +10,8 @@ pub enum Settings {
     Sqlite(SqliteSettings),
     /// A MariaDB (or MySQL) server.
     Mariadb(MariadbSettings),
+    /// A PostgreSQL server.
+    Postgres(PostgresSettings),
 }
 
 impl Settings {
@@ -18,6 +20,7 @@ impl Settings {
         match self {
             Settings::Sqlite(_) => Engine::Sqlite,
             Settings::Mariadb(_) => Engine::Mariadb,
+            Settings::Postgres(_) => Engine::Postgres,
         }
     }
 }
@@ -29,6 +32,8 @@ pub enum Engine {
     Sqlite,
     /// MariaDB and MySQL.
     Mariadb,
+    /// PostgreSQL.
+    Postgres,
 }
 
 /// A SQLite database.
@@ -58,6 +63,25 @@ pub struct MariadbSettings {
     pub data_dir: Option<PathBuf>,
     /// The accounts that the game uses (`taverne@localhost`; without a host, `%`). May be empty:
     /// then nobody is locked out, only waited for.
+    pub game_users: Vec<String>,
+}
+
+/// A database on a PostgreSQL server.
+#[derive(Clone, Debug)]
+pub struct PostgresSettings {
+    /// The directory of the server's unix socket; preferred over `host` where both are given.
+    pub socket_dir: Option<PathBuf>,
+    /// The server's host name or address. The connection is not encrypted.
+    pub host: Option<String>,
+    /// The server's port, which names its socket too (5432 where nothing else was configured).
+    pub port: u16,
+    /// The account that Entracte uses: the owner of the database, or a superuser.
+    pub user: String,
+    /// Its password; empty where the server asks for none.
+    pub password: Secret,
+    /// The game's database.
+    pub database: String,
+    /// The accounts that the game uses. May be empty: then nobody is locked out, only waited for.
     pub game_users: Vec<String>,
 }
 

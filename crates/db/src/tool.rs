@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use rustix::fs::MemfdFlags;
 
 use crate::error::DbError;
-use crate::settings::MariadbSettings;
+use crate::settings::{MariadbSettings, Secret};
 
 const CHUNK_BYTES: usize = 1 << 20;
 /// How much of a tool's error output is kept: its end says why it failed.
@@ -32,6 +32,24 @@ pub(crate) fn find(names: &[&str]) -> Result<PathBuf, DbError> {
         expected: "the program in the path; install the database's client package".to_owned(),
         found: "no such program".to_owned(),
     })
+}
+
+/// Where Debian keeps the programs of PostgreSQL, by version; those in the path are a wrapper.
+const POSTGRES: &str = "/usr/lib/postgresql";
+
+/// A program of PostgreSQL: of the newest version that is installed, which works with older
+/// servers too.
+pub(crate) fn find_postgres(name: &str) -> Result<PathBuf, DbError> {
+    let versions = std::fs::read_dir(POSTGRES).into_iter().flatten().flatten();
+    let mut found: Vec<(u32, PathBuf)> = versions
+        .filter_map(|entry| {
+            let version = entry.file_name().to_string_lossy().parse().ok()?;
+            Some((version, entry.path().join("bin").join(name)))
+        })
+        .filter(|(_, file)| file.is_file())
+        .collect();
+    found.sort();
+    found.pop().map_or_else(|| find(&[name]), |(_, file)| Ok(file))
 }
 
 /// An option file for the client programs, in memory only: no crash can leave a password behind.
@@ -54,6 +72,17 @@ pub(crate) fn option_file(settings: &MariadbSettings) -> Result<OptionFile, DbEr
             text += &format!("protocol=tcp\nhost={}\nport={}\n", value(host), settings.port);
         }
     }
+    in_memory(&text)
+}
+
+/// A password file for the client programs of PostgreSQL, for whatever they connect to. Empty
+/// without a password. The programs that are started meanwhile inherit it.
+pub(crate) fn pass_file(password: &Secret) -> Result<OptionFile, DbError> {
+    let password = password.reveal().replace('\\', "\\\\").replace(':', "\\:");
+    in_memory(&if password.is_empty() { password } else { format!("*:*:*:*:{password}\n") })
+}
+
+fn in_memory(text: &str) -> Result<OptionFile, DbError> {
     let place = Path::new("memory");
     let made = rustix::fs::memfd_create("entracte-options", MemfdFlags::empty());
     let made = made.map_err(|error| DbError::io("create a file in", place)(error.into()))?;
@@ -65,10 +94,17 @@ pub(crate) fn option_file(settings: &MariadbSettings) -> Result<OptionFile, DbEr
     Ok(OptionFile(file))
 }
 
+impl OptionFile {
+    /// Its path, for programs that inherit it.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.0.as_raw_fd())
+    }
+}
+
 /// A client program that reads its connection from `options` and nothing else.
 pub(crate) fn command(program: &Path, options: &OptionFile) -> Command {
     let mut command = Command::new(program);
-    command.arg(format!("--defaults-file=/proc/self/fd/{}", options.0.as_raw_fd()));
+    command.arg(format!("--defaults-file={}", options.path()));
     command
 }
 
@@ -198,7 +234,7 @@ fn pump(
     Ok(total)
 }
 
-fn keep_end(tail: &mut Vec<u8>, more: &[u8], max: usize) {
+pub(crate) fn keep_end(tail: &mut Vec<u8>, more: &[u8], max: usize) {
     tail.extend_from_slice(&more[more.len().saturating_sub(max)..]);
     tail.drain(..tail.len().saturating_sub(max));
 }

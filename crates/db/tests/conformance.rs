@@ -1,5 +1,6 @@
 //! One suite over every kind of database, on the real thing: SQLite; MariaDB as its
-//! administrator with the data directory within reach; MariaDB as an ordinary account without.
+//! administrator with the data directory within reach; MariaDB as an ordinary account without;
+//! PostgreSQL as an owner who may create databases, and as one who may not.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -17,6 +18,8 @@ mod fixture;
 mod mariadb_only;
 #[path = "conformance/point.rs"]
 mod point;
+#[path = "conformance/postgres_only.rs"]
+mod postgres_only;
 #[path = "conformance/scripts.rs"]
 mod scripts;
 #[path = "conformance/sqlite_only.rs"]
@@ -28,6 +31,8 @@ macro_rules! suite {
         suite!(@backend sqlite: $($module::$test),*);
         suite!(@backend mariadb_admin: $($module::$test),*);
         suite!(@backend mariadb_user: $($module::$test),*);
+        suite!(@backend postgres_creator: $($module::$test),*);
+        suite!(@backend postgres_user: $($module::$test),*);
     };
     (@backend $backend:ident: $($module:ident :: $test:ident),*) => {
         mod $backend {

@@ -9,10 +9,11 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use entracte_db::{
-    Database, DbError, MariadbSettings, Script, Secret, Settings, SqliteSettings, StatementAt,
-    StatementLog, open,
+    Database, DbError, MariadbSettings, PostgresSettings, Script, Secret, Settings, SqliteSettings,
+    StatementAt, StatementLog, open,
 };
 use entracte_testbed::mariadb::Mariadb;
+use entracte_testbed::postgres::{Postgres, server_program};
 use entracte_testbed::process::program;
 
 /// Scripts with this prefix, and what the client is given: a file of its own where it lies
@@ -117,5 +118,36 @@ fn sqlite_holds_the_same_after_us_and_after_its_client() {
             .unwrap();
         let ours = by_us(&mut *open(&settings[0]).unwrap(), &path);
         compare(&path, &ours, &client, &settings[0], &settings[1]);
+    }
+}
+
+#[test]
+fn postgres_holds_the_same_after_us_and_after_its_client() {
+    let server = Postgres::start();
+    for (number, (path, for_client)) in corpus("postgres-").iter().enumerate() {
+        let settings = ["us", "client"].map(|who| {
+            let name = format!("{who}_{number}");
+            // The same owner: whom an object belongs to is part of the sums.
+            server.root("postgres").batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
+            Settings::Postgres(PostgresSettings {
+                socket_dir: Some(server.socket_dir().to_owned()),
+                host: None,
+                port: server.port(),
+                user: "postgres".to_owned(),
+                password: Secret::default(),
+                database: name,
+                game_users: Vec::new(),
+            })
+        });
+        let client = Command::new(server_program("psql"))
+            .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--username=postgres"])
+            .arg(format!("--host={}", server.socket_dir().display()))
+            .args([format!("--port={}", server.port()), format!("client_{number}")])
+            .env("PGCLIENTENCODING", "UTF8")
+            .stdin(File::open(for_client).unwrap())
+            .output()
+            .unwrap();
+        let ours = by_us(&mut *open(&settings[0]).unwrap(), path);
+        compare(path, &ours, &client, &settings[0], &settings[1]);
     }
 }

@@ -21,6 +21,9 @@ pub struct Progress {
     pub outcome: Option<Outcome>,
     /// The question that a person has not answered yet.
     pub asked: Option<Question>,
+    /// Whether a person was asked, looked, and said to go on or to go back all the same.
+    pub answered: bool,
+    was_asked: bool,
     /// How many runners took it up.
     pub runners: u32,
 }
@@ -161,6 +164,8 @@ impl Progress {
             fault: None,
             outcome: None,
             asked: None,
+            answered: false,
+            was_asked: false,
             runners: 0,
         }
     }
@@ -209,7 +214,8 @@ impl Progress {
         match &entry.event {
             Event::Began { .. } => {
                 self.runners += 1;
-                self.asked = None;
+                self.was_asked = self.asked.take().is_some();
+                self.answered = false;
                 for state in &mut self.steps {
                     interrupt(state);
                 }
@@ -218,6 +224,7 @@ impl Progress {
             Event::Asked { question } => self.asked = Some(question.clone()),
             Event::Retried {} => {
                 self.asked = None;
+                self.answered = self.was_asked;
                 for state in &mut self.steps {
                     if let StepState::UndoFailed { before, .. } = state {
                         *state = StepState::Undoing { before: before.clone(), interrupted: true };
@@ -401,6 +408,15 @@ fn interrupted(plan: &Plan, at: &Progress, seen: Option<&Probe>) -> Option<Next>
             let message = format!("interrupted in the middle: {what}");
             Next::Record(id, Seen::Failed(Fault::new(FaultKind::Broken, message)))
         }
+        // A person was asked already, looked, and said what to do: that decides.
+        Some(Probe::Unclear(what)) if at.answered => match at.going_back(plan) {
+            Some(_) => {
+                let message =
+                    format!("interrupted and unclear ({what}); taken back on a person's word");
+                Next::Record(id, Seen::Failed(Fault::new(FaultKind::Stopped, message)))
+            }
+            None => Next::Run(id),
+        },
         Some(Probe::Unclear(what)) => Next::Ask(Question::Unclear { step: id, seen: what.clone() }),
         Some(Probe::NotDone) if at.going_back(plan).is_some() => {
             let message = "interrupted before it had any effect";

@@ -226,3 +226,35 @@ fn without_trouble_it_is_released_and_a_failure_before_the_reopening_takes_it_ba
         }
     }
 }
+
+#[test]
+fn a_person_is_asked_once_about_an_unclear_step_and_then_decides() {
+    let plan = plan();
+    let reopening = plan.reopening().expect("the plan reopens");
+    let mut journal: Vec<Entry> = vec![];
+    let mut write = |event: Event| {
+        let seq = journal.len() as u64 + 1;
+        journal.push(Entry { seq, at: UnixMs(0), event });
+        fold(&plan, &journal).expect("the journal is legal")
+    };
+    let began = || Event::Began { pid: 1, tool: "0".into() };
+    write(began());
+    for step in (0..=reopening.0).map(StepId) {
+        write(Event::Started { step, before: Value::Null });
+        if step != reopening {
+            write(Event::Done { step, receipt: Value::Null });
+        }
+    }
+    // The runner dies here; `entracte resume` always says "try again", also before any question.
+    let unclear = Probe::Unclear("somebody moved the gate".into());
+    write(began());
+    let at = write(Event::Retried {});
+    let Next::Ask(question) = decide(&plan, &at, Some(&unclear)) else { panic!("nobody is asked") };
+    write(Event::Asked { question });
+    write(began());
+    let at = write(Event::Retried {});
+    assert_eq!(decide(&plan, &at, Some(&unclear)), Next::Run(reopening));
+    let at = write(Event::AbortRequested { by: "entracte abort".into() });
+    let next = decide(&plan, &at, Some(&unclear));
+    assert!(matches!(next, Next::Record(step, Seen::Failed(_)) if step == reopening), "{next:?}");
+}

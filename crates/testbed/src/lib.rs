@@ -6,5 +6,6 @@ pub mod mariadb;
 pub mod nginx;
 pub mod php;
 pub mod players;
+pub mod postgres;
 pub mod process;
 pub mod taverne;

@@ -30,6 +30,8 @@ const PACKAGES: &[Package] = &[
     package("php-cli", "php", "the test game's cron worker"),
     package("php-fpm", "php-fpm", "the test game"),
     package("php-mysql", "", "the test game's database driver"),
+    package("postgresql", "", "a real database"),
+    package("postgresql-client", "psql", "dumps, and the client that ours is compared with"),
     package("restic", "restic", "reading our backups with the ordinary tool"),
     package("sqlite3", "sqlite3", "the client that our script runner is compared with"),
     package("tar", "tar", "opening our packages with the ordinary tool"),

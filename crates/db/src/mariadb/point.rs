@@ -143,11 +143,11 @@ pub(super) fn restore(
         PointWay::MariadbDump(_) => {
             point_dump::restore(settings, &definitions, &point.dir, progress)?;
         }
-        PointWay::SqliteCopy { .. } => {
+        PointWay::SqliteCopy { .. } | PointWay::PostgresClone(_) | PointWay::PostgresDump(_) => {
             return Err(DbError::BadPoint {
                 dir: point.dir.clone(),
                 expected: "a point of a MariaDB database".to_owned(),
-                found: "the copy of a SQLite database".to_owned(),
+                found: "a point of another engine".to_owned(),
             });
         }
     }

@@ -1,6 +1,61 @@
 //! Which semicolons belong to a compound statement's body, where a script does without
 //! `DELIMITER`.
 
+/// Blocks that may hold delimiters, in the dialect at hand.
+pub(super) enum Blocks {
+    Mariadb(MariadbBlocks),
+    Sqlite(SqliteTrigger),
+    Postgres(PostgresBlocks),
+    /// Under a delimiter of the script's own nothing but that delimiter ends a statement.
+    Untracked,
+}
+
+impl Blocks {
+    pub(super) fn word(&mut self, word: &[u8], line: u64) {
+        match self {
+            Blocks::Mariadb(blocks) => blocks.word(word, line),
+            Blocks::Sqlite(trigger) => trigger.word(word, line),
+            Blocks::Postgres(blocks) => blocks.word(word, line),
+            Blocks::Untracked => {}
+        }
+    }
+
+    pub(super) fn symbol(&mut self, symbol: u8, next: Option<u8>) {
+        match self {
+            Blocks::Mariadb(blocks) => blocks.symbol(symbol, next),
+            Blocks::Sqlite(trigger) => trigger.other(),
+            Blocks::Postgres(blocks) => blocks.symbol(symbol),
+            Blocks::Untracked => {}
+        }
+    }
+
+    pub(super) fn quoted(&mut self) {
+        match self {
+            Blocks::Mariadb(blocks) => blocks.quoted(),
+            Blocks::Sqlite(trigger) => trigger.other(),
+            Blocks::Postgres(_) | Blocks::Untracked => {}
+        }
+    }
+
+    pub(super) fn delimiter_is_inside(&mut self) -> bool {
+        match self {
+            Blocks::Mariadb(blocks) => blocks.semicolon_is_inside(),
+            Blocks::Sqlite(trigger) => trigger.semicolon_is_inside(),
+            Blocks::Postgres(blocks) => blocks.semicolon_is_inside(),
+            Blocks::Untracked => false,
+        }
+    }
+
+    pub(super) fn open(&self) -> Option<(&'static str, u64)> {
+        match self {
+            Blocks::Mariadb(blocks) => blocks.open(),
+            Blocks::Sqlite(trigger) => trigger.open(),
+            Blocks::Postgres(blocks) => blocks.open(),
+            Blocks::Untracked => None,
+        }
+    }
+}
+
 /// SQLite: the body of a trigger ends with `; END ;`, as `sqlite3_complete` has it.
 #[derive(Debug, Default)]
 pub(super) struct SqliteTrigger {
@@ -48,6 +103,62 @@ impl SqliteTrigger {
     pub(super) fn open(&self) -> Option<(&'static str, u64)> {
         // A last statement without its semicolon is fine, also when it is a trigger.
         self.trigger_line.filter(|_| self.last != Last::End).map(|line| ("trigger", line))
+    }
+}
+
+/// PostgreSQL: bodies of `BEGIN ATOMIC`, and parentheses (in `CREATE RULE ... DO (...; ...)`).
+#[derive(Debug, Default)]
+pub(super) struct PostgresBlocks {
+    head: Vec<u8>,
+    depth: u32,
+    parens: u32,
+    began: u64,
+    after_begin: bool,
+}
+
+impl PostgresBlocks {
+    pub(super) fn word(&mut self, word: &[u8], line: u64) {
+        const HEAD_WORDS: usize = 4;
+        let upper = word.to_ascii_uppercase();
+        if self.head.len() < HEAD_WORDS {
+            self.head.push(match upper.as_slice() {
+                b"CREATE" => b'c',
+                b"OR" => b'o',
+                b"REPLACE" => b'r',
+                b"FUNCTION" | b"PROCEDURE" => b'f',
+                _ => b'x',
+            });
+        }
+        let after_begin = std::mem::take(&mut self.after_begin);
+        if !(self.head.starts_with(b"cf") || self.head.starts_with(b"corf")) || self.parens > 0 {
+            return;
+        }
+        match upper.as_slice() {
+            b"BEGIN" if self.depth == 0 => self.after_begin = true,
+            b"ATOMIC" if after_begin => {
+                self.depth = 1;
+                self.began = line;
+            }
+            b"CASE" if self.depth > 0 => self.depth += 1,
+            b"END" => self.depth = self.depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    pub(super) fn symbol(&mut self, symbol: u8) {
+        match symbol {
+            b'(' => self.parens += 1,
+            b')' => self.parens = self.parens.saturating_sub(1),
+            _ => {}
+        }
+    }
+
+    pub(super) fn semicolon_is_inside(&mut self) -> bool {
+        self.depth > 0 || self.parens > 0
+    }
+
+    pub(super) fn open(&self) -> Option<(&'static str, u64)> {
+        (self.depth > 0).then_some(("BEGIN ATOMIC", self.began))
     }
 }
 

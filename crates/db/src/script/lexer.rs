@@ -4,10 +4,10 @@
 //! quoting mode and the position: a script of any size is read with memory for its longest
 //! statement.
 
-use super::compound::{MariadbBlocks, SqliteTrigger};
+use super::compound::{Blocks, MariadbBlocks, PostgresBlocks, SqliteTrigger};
 use super::tokens::{
-    comment_len, has_escapes, is_line_comment, is_plain_comment, opens_version_comment, quoted_len,
-    version_opener_len, word_at,
+    comment_len, dollar_quoted_len, has_escapes, is_line_comment, is_plain_comment, is_tag_part,
+    opens_version_comment, quoted_len, version_opener_len, word_at,
 };
 use super::{Engine, QuoteMode, ScriptError, Statement};
 
@@ -82,6 +82,14 @@ impl Splitter {
             Err(Halt::NeedMore) => return Ok(Found::NeedMore),
             Err(Halt::Bad(error)) => return Err(error),
         };
+        if self.engine == Engine::Postgres && reads_from_client(&statement.text) {
+            return Err(ScriptError {
+                line: statement.line,
+                expected: "an SQL statement".to_owned(),
+                found: "COPY with rows behind it, which only the psql program reads".to_owned(),
+                hint: "write the rows as INSERT (pg_dump --inserts)".to_owned(),
+            });
+        }
         let consumed = scan.pos;
         self.delimiter = scan.delimiter;
         self.line = scan.line;
@@ -123,14 +131,6 @@ struct Scan<'a> {
     pos: usize,
     line: u64,
     offset: u64,
-}
-
-/// Blocks that may hold delimiters, in the dialect at hand.
-enum Blocks {
-    Mariadb(MariadbBlocks),
-    Sqlite(SqliteTrigger),
-    /// Under a delimiter of the script's own nothing but that delimiter ends a statement.
-    Untracked,
 }
 
 impl Scan<'_> {
@@ -195,7 +195,11 @@ impl Scan<'_> {
 
     /// In MariaDB `#` begins a comment everywhere; sqlite3 knows it at the start of a line.
     fn hash_is_comment(&self) -> bool {
-        self.engine == Engine::Mariadb || self.at_line_start()
+        match self.engine {
+            Engine::Mariadb => true,
+            Engine::Sqlite => self.at_line_start(),
+            Engine::Postgres => false,
+        }
     }
 
     fn at_line_start(&self) -> bool {
@@ -218,6 +222,10 @@ impl Scan<'_> {
                     "write it as SQL, or run it by hand",
                 ));
             }
+            return Ok(false);
+        }
+        if self.engine == Engine::Postgres {
+            // Elsewhere than at the start, too, a backslash is the client's.
             return Ok(false);
         }
         let spaced = here.get(first.len()).is_none_or(u8::is_ascii_whitespace);
@@ -269,6 +277,7 @@ impl Scan<'_> {
             Engine::Sqlite => Blocks::Sqlite(SqliteTrigger::default()),
             Engine::Mariadb if self.delimiter == b";" => Blocks::Mariadb(MariadbBlocks::default()),
             Engine::Mariadb => Blocks::Untracked,
+            Engine::Postgres => Blocks::Postgres(PostgresBlocks::default()),
         };
         let mut version_comment: Option<u64> = None;
         while self.pos < self.input.len() {
@@ -295,7 +304,10 @@ impl Scan<'_> {
             } else if self.is_quote(here[0]) {
                 blocks.quoted();
                 self.skip_quoted()?;
-            } else if here[0] == b'\\' && self.engine == Engine::Mariadb {
+            } else if here[0] == b'$' && self.engine == Engine::Postgres {
+                blocks.quoted();
+                self.dollar()?;
+            } else if here[0] == b'\\' && self.engine != Engine::Sqlite {
                 if let Some(end) = self.backslash(start)? {
                     return Ok(end);
                 }
@@ -339,18 +351,55 @@ impl Scan<'_> {
             return Err(Halt::NeedMore);
         }
         blocks.word(word, self.line);
+        let is_escape = self.engine == Engine::Postgres && word.eq_ignore_ascii_case(b"e");
         self.advance(word.len());
+        if is_escape && self.input.get(self.pos) == Some(&b'\'') {
+            return self.skip_quotation(true);
+        }
         Ok(())
+    }
+
+    /// A dollar quotation, or a dollar sign that is none (`$1`).
+    fn dollar(&mut self) -> Result<(), Halt> {
+        let line = self.line;
+        match dollar_quoted_len(&self.input[self.pos..]) {
+            Some(Ok(length)) => self.advance(length),
+            // The tag may go on behind the window.
+            None if !self.at_end && self.input[self.pos + 1..].iter().all(is_tag_part) => {
+                return Err(Halt::NeedMore);
+            }
+            None => self.advance(1),
+            Some(Err(_)) if !self.at_end => return Err(Halt::NeedMore),
+            Some(Err(tag)) => {
+                let tag = String::from_utf8_lossy(tag).into_owned();
+                let hint = "close the quotation";
+                return Err(self.bad(
+                    line,
+                    &format!("the closing {tag}"),
+                    "the end of the script",
+                    hint,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn client(&self) -> &'static str {
+        match self.engine {
+            Engine::Sqlite => "sqlite3",
+            Engine::Mariadb => "mariadb",
+            Engine::Postgres => "psql",
+        }
     }
 
     /// `\N` is a value, `\g` and `\G` end the statement; nothing else is ours to execute.
     fn backslash(&mut self, start: usize) -> Result<Option<usize>, Halt> {
         match self.input.get(self.pos + 1) {
-            Some(b'N') => {
+            Some(b'N') if self.engine == Engine::Mariadb => {
                 self.advance(2);
                 Ok(None)
             }
-            Some(b'g' | b'G') if self.pos > start => {
+            Some(b'g' | b'G') if self.pos > start && self.engine == Engine::Mariadb => {
                 let end = self.pos;
                 self.advance(2);
                 Ok(Some(end))
@@ -360,8 +409,8 @@ impl Scan<'_> {
                 Err(self.bad(
                     self.line,
                     "SQL",
-                    &format!("the command `{found}` of the mariadb program"),
-                    "write it as SQL",
+                    &format!("the command `{found}` of the {} program", self.client()),
+                    "write it as SQL, or run it by hand",
                 ))
             }
         }
@@ -392,14 +441,27 @@ impl Scan<'_> {
     }
 
     fn is_quote(&self, byte: u8) -> bool {
-        matches!(byte, b'\'' | b'"' | b'`') || (byte == b'[' && self.engine == Engine::Sqlite)
+        match byte {
+            b'\'' | b'"' => true,
+            b'`' => self.engine != Engine::Postgres,
+            b'[' => self.engine == Engine::Sqlite,
+            _ => false,
+        }
     }
 
     fn skip_quoted(&mut self) -> Result<(), Halt> {
+        let escapes = has_escapes(self.input[self.pos], self.engine, self.mode);
+        self.skip_quotation(escapes)
+    }
+
+    fn skip_quotation(&mut self, escapes: bool) -> Result<(), Halt> {
         let line = self.line;
         let open = self.input[self.pos];
-        let escapes = has_escapes(open, self.engine, self.mode);
         match quoted_len(&self.input[self.pos..], escapes) {
+            // The next window may begin with the other half of a doubled quote.
+            Some(length) if !self.at_end && self.pos + length == self.input.len() => {
+                Err(Halt::NeedMore)
+            }
             Some(length) => {
                 self.advance(length);
                 Ok(())
@@ -432,7 +494,7 @@ impl Scan<'_> {
 
     fn skip_comment(&mut self) -> Result<(), Halt> {
         let line = self.line;
-        match comment_len(&self.input[self.pos..]) {
+        match comment_len(&self.input[self.pos..], self.engine) {
             Some(length) => {
                 self.advance(length);
                 Ok(())
@@ -460,7 +522,8 @@ impl Scan<'_> {
         self.pos += by;
     }
 
-    /// The text as the clients send it: LF line ends, no space at the end.
+    /// The text as the clients send it: no space at the end; LF line ends, save for psql, which
+    /// leaves them as they are.
     fn text(&self, raw: &[u8], line: u64) -> Result<String, Halt> {
         let line_of = |at: usize| line + raw[..at].iter().filter(|b| **b == b'\n').count() as u64;
         if let Some(at) = raw.iter().position(|b| *b == 0) {
@@ -468,6 +531,7 @@ impl Scan<'_> {
             return Err(self.bad(line_of(at), "text", "a NUL byte (UTF-16 or binary data)", hint));
         }
         match std::str::from_utf8(raw) {
+            Ok(text) if self.engine == Engine::Postgres => Ok(text.trim_end().to_owned()),
             Ok(text) => Ok(text.trim_end().replace("\r\n", "\n")),
             Err(error) => {
                 let hint = "save the script as UTF-8 (and dump binary columns with --hex-blob)";
@@ -487,46 +551,18 @@ impl Scan<'_> {
     }
 }
 
-impl Blocks {
-    fn word(&mut self, word: &[u8], line: u64) {
-        match self {
-            Blocks::Mariadb(blocks) => blocks.word(word, line),
-            Blocks::Sqlite(trigger) => trigger.word(word, line),
-            Blocks::Untracked => {}
-        }
+/// `COPY ... FROM STDIN`: what follows it in a script is no SQL.
+fn reads_from_client(sql: &str) -> bool {
+    let head = sql.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("copy"));
+    if !head && !sql.starts_with(['/', '-']) {
+        return false;
     }
-
-    fn symbol(&mut self, symbol: u8, next: Option<u8>) {
-        match self {
-            Blocks::Mariadb(blocks) => blocks.symbol(symbol, next),
-            Blocks::Sqlite(trigger) => trigger.other(),
-            Blocks::Untracked => {}
-        }
-    }
-
-    fn quoted(&mut self) {
-        match self {
-            Blocks::Mariadb(blocks) => blocks.quoted(),
-            Blocks::Sqlite(trigger) => trigger.other(),
-            Blocks::Untracked => {}
-        }
-    }
-
-    fn delimiter_is_inside(&mut self) -> bool {
-        match self {
-            Blocks::Mariadb(blocks) => blocks.semicolon_is_inside(),
-            Blocks::Sqlite(trigger) => trigger.semicolon_is_inside(),
-            Blocks::Untracked => false,
-        }
-    }
-
-    fn open(&self) -> Option<(&'static str, u64)> {
-        match self {
-            Blocks::Mariadb(blocks) => blocks.open(),
-            Blocks::Sqlite(trigger) => trigger.open(),
-            Blocks::Untracked => None,
-        }
-    }
+    let text = super::squeeze(Engine::Postgres, sql).to_ascii_uppercase();
+    let mut words = text.split_ascii_whitespace();
+    words.next() == Some("COPY")
+        && words
+            .zip(text.split_ascii_whitespace().skip(2))
+            .any(|(from, stdin)| from.ends_with("FROM") && stdin.trim_end_matches(';') == "STDIN")
 }
 
 fn delimiter_argument(rest: &[u8]) -> &[u8] {

@@ -39,7 +39,7 @@ pub struct ScriptError {
     pub hint: String,
 }
 
-/// How the server reads quotes, as its `sql_mode` says. Irrelevant for SQLite.
+/// How a MariaDB server reads quotes, as its `sql_mode` says. Irrelevant for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QuoteMode {
     /// `NO_BACKSLASH_ESCAPES`: a backslash in a string is an ordinary character.

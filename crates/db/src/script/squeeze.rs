@@ -1,8 +1,8 @@
 //! Definitions without what does not change their meaning.
 
 use super::tokens::{
-    comment_len, has_escapes, is_line_comment, is_plain_comment, opens_version_comment, quoted_len,
-    version_opener_len,
+    comment_len, dollar_quoted_len, has_escapes, is_line_comment, is_plain_comment,
+    opens_version_comment, quoted_len, version_opener_len, word_at,
 };
 use super::{Engine, QuoteMode};
 
@@ -25,7 +25,7 @@ pub fn squeeze(engine: Engine, sql: &str) -> String {
             here.iter().position(|b| *b == b'\n').unwrap_or(here.len())
         } else if is_plain_comment(here, engine) {
             gap = true;
-            comment_len(here).unwrap_or(here.len())
+            comment_len(here, engine).unwrap_or(here.len())
         } else if version || (engine == Engine::Mariadb && here.starts_with(b"*/")) {
             gap = true;
             if here[0] == b'*' { 2 } else { version_opener_len(here) }
@@ -33,17 +33,40 @@ pub fn squeeze(engine: Engine, sql: &str) -> String {
             if std::mem::take(&mut gap) && !out.is_empty() {
                 out.push(b' ');
             }
-            let quoted = matches!(here[0], b'\'' | b'"' | b'`')
-                || (here[0] == b'[' && engine == Engine::Sqlite);
-            let escapes = has_escapes(here[0], engine, QuoteMode::default());
-            let length = if quoted { quoted_len(here, escapes).unwrap_or(here.len()) } else { 1 };
-            out.extend_from_slice(&here[..length.min(here.len())]);
+            let length = part_len(here, engine).min(here.len());
+            out.extend_from_slice(&here[..length]);
             length
         };
         at += length;
     }
     // Only whole characters and whole quotations were taken from valid text.
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The length of the quotation at the start of `here`; of a word where a quotation may hang on
+/// it; else of one byte.
+fn part_len(here: &[u8], engine: Engine) -> usize {
+    let mut quoted =
+        matches!(here[0], b'\'' | b'"' | b'`') || (here[0] == b'[' && engine == Engine::Sqlite);
+    let mut escapes = has_escapes(here[0], engine, QuoteMode::default());
+    let mut before = 0;
+    if engine == Engine::Postgres {
+        quoted = matches!(here[0], b'\'' | b'"');
+        if here[0] == b'$' {
+            return dollar_quoted_len(here).map_or(1, |length| length.unwrap_or(here.len()));
+        }
+        let word = word_at(here);
+        escapes = word.eq_ignore_ascii_case(b"e") && here.get(1) == Some(&b'\'');
+        if !word.is_empty() && !escapes {
+            return word.len();
+        }
+        before = word.len();
+        quoted |= escapes;
+    }
+    if !quoted {
+        return 1;
+    }
+    quoted_len(&here[before..], escapes).map_or(here.len(), |length| before + length)
 }
 
 #[cfg(test)]

@@ -10,13 +10,14 @@ pub(super) fn has_escapes(open: u8, engine: Engine, mode: QuoteMode) -> bool {
 }
 
 /// The length of the quotation at the start of `input` with both its quotes. Doubled quotes need
-/// no care of their own: they read as two quotations side by side.
+/// no care of their own where nothing escapes: they read as two quotations side by side.
 pub(super) fn quoted_len(input: &[u8], escapes: bool) -> Option<usize> {
     let close = if input[0] == b'[' { b']' } else { input[0] };
     let mut at = 1;
     while let Some(byte) = input.get(at) {
         match *byte {
             b'\\' if escapes => at += 2,
+            b if b == close && escapes && input.get(at + 1) == Some(&close) => at += 2,
             b if b == close => return Some(at + 1),
             _ => at += 1,
         }
@@ -24,15 +25,33 @@ pub(super) fn quoted_len(input: &[u8], escapes: bool) -> Option<usize> {
     None
 }
 
-/// The length of the `/* */` comment at the start of `input`.
-pub(super) fn comment_len(input: &[u8]) -> Option<usize> {
+/// The length of the `/* */` comment at the start of `input`. PostgreSQL's are nested.
+pub(super) fn comment_len(input: &[u8], engine: Engine) -> Option<usize> {
+    if engine == Engine::Postgres {
+        let (mut depth, mut at) = (1, 2);
+        while let Some(pair) = input.get(at..at + 2) {
+            match pair {
+                b"/*" => depth += 1,
+                b"*/" => depth -= 1,
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            }
+            at += 2;
+            if depth == 0 {
+                return Some(at);
+            }
+        }
+        return None;
+    }
     input[2..].windows(2).position(|pair| pair == b"*/").map(|at| at + 4)
 }
 
 /// `-- `, and `#` in MariaDB. There `5--1` is arithmetic.
 pub(super) fn is_line_comment(here: &[u8], engine: Engine) -> bool {
     match engine {
-        Engine::Sqlite => here.starts_with(b"--"),
+        Engine::Sqlite | Engine::Postgres => here.starts_with(b"--"),
         Engine::Mariadb => {
             here[0] == b'#'
                 || (here.starts_with(b"--")
@@ -48,6 +67,23 @@ pub(super) fn is_plain_comment(here: &[u8], engine: Engine) -> bool {
         && (!opens_version_comment(here, engine)
             || here.starts_with(b"/*M!999999\\-")
             || here.starts_with(b"/*!999999\\-"))
+}
+
+/// Whether a byte may be in the tag of a dollar quotation.
+pub(super) fn is_tag_part(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || *byte == b'_' || *byte >= 0x80
+}
+
+/// The length of the dollar quotation at the start of `input` (`$$...$$`, `$tag$...$tag$`), or its
+/// tag where it has no end. None where it is no quotation.
+pub(super) fn dollar_quoted_len(input: &[u8]) -> Option<Result<usize, &[u8]>> {
+    let end = 1 + input[1..].iter().position(|b| !is_tag_part(b))?;
+    if input[end] != b'$' || input[1].is_ascii_digit() {
+        return None;
+    }
+    let tag = &input[..=end];
+    let close = input[tag.len()..].windows(tag.len()).position(|at| at == tag);
+    Some(close.map(|at| at + 2 * tag.len()).ok_or(tag))
 }
 
 pub(super) fn opens_version_comment(here: &[u8], engine: Engine) -> bool {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use entracte_db::{MariadbSettings, Progress, Settings, SqliteSettings, open};
+use entracte_db::{MariadbSettings, PostgresSettings, Progress, Settings, SqliteSettings, open};
 use rustix::process::{Signal, getpid, kill_process};
 
 use crate::fixture::Fixture;
@@ -25,6 +25,12 @@ pub fn killed_at(fixture: &Fixture, what: &str, dir: &Path, at: usize) -> bool {
             settings.password.reveal().to_owned(),
             settings.database.clone(),
             settings.data_dir.as_ref().map_or(String::new(), |dir| dir.display().to_string()),
+        ],
+        Settings::Postgres(settings) => vec![
+            settings.socket_dir.as_ref().unwrap().display().to_string(),
+            settings.user.clone(),
+            settings.password.reveal().to_owned(),
+            settings.port.to_string(),
         ],
     };
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -56,6 +62,16 @@ fn the_other_process() {
             password: password.into(),
             database: database.to_owned(),
             data_dir: Some(PathBuf::from(data_dir)).filter(|dir| !dir.as_os_str().is_empty()),
+            game_users: Vec::new(),
+        }),
+        [socket_dir, user, password, port] => Settings::Postgres(PostgresSettings {
+            socket_dir: Some(socket_dir.into()),
+            host: None,
+            port: port.parse().unwrap(),
+            user: user.to_owned(),
+            password: password.into(),
+            // Each account of the fixtures has a database of its name.
+            database: user.to_owned(),
             game_users: Vec::new(),
         }),
         _ => panic!("{values:?}"),

@@ -30,7 +30,11 @@ pub fn a_dump_replaces_what_was_there(fixture: &Fixture) {
     let sums = database.sums().unwrap();
     let mut dump = Vec::new();
     database.dump(&mut dump, &mut quiet).unwrap();
-    let damage = fixture.either(crate::point::DAMAGE_SQLITE, crate::point::DAMAGE_MARIADB);
+    let damage = fixture.either(
+        crate::point::DAMAGE_SQLITE,
+        crate::point::DAMAGE_MARIADB,
+        crate::point::DAMAGE_POSTGRES,
+    );
     run(&mut *database, &[damage]).unwrap();
     database.load(&mut dump.as_slice(), &mut quiet).unwrap();
     assert_eq!(sums.differences(&database.sums().unwrap()), Vec::<String>::new());
@@ -45,7 +49,8 @@ pub fn a_cut_dump_is_refused(fixture: &Fixture) {
         dump.len() / 2
     } else {
         let text = String::from_utf8_lossy(&dump);
-        text.find("-- Dump completed").unwrap()
+        let end = fixture.either("", "-- Dump completed", "-- PostgreSQL database dump complete");
+        text.rfind(end).unwrap()
     };
     let error = database.load(&mut &dump[..cut], &mut quiet).unwrap_err();
     assert!(matches!(error, DbError::TruncatedDump { .. }), "{error:?}");

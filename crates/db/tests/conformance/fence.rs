@@ -29,15 +29,20 @@ pub fn a_quiet_database_is_proven_quiet(fixture: &Fixture) {
 pub fn who_writes_is_waited_for_and_named(fixture: &Fixture) {
     let mut database = fixture.seeded();
     let mut game = fixture.as_the_game();
-    game.run(fixture.either("BEGIN IMMEDIATE", "START TRANSACTION"));
+    game.run(fixture.either("BEGIN IMMEDIATE", "START TRANSACTION", "BEGIN"));
     game.run("UPDATE players SET gold = 5 WHERE id = 1");
     let mut said = Vec::new();
     let error = database.fence(Duration::ZERO, &mut |line| said.push(line.to_owned())).unwrap_err();
     let DbError::StillWriting { sessions, hint } = &error else { panic!("{error:?}") };
     assert!(!hint.is_empty());
     // On SQLite the writer is this very process, which names itself to nobody.
-    if let entracte_db::Settings::Mariadb(settings) = &fixture.settings {
-        assert!(sessions.iter().any(|session| session.user == settings.user), "{error}");
+    let user = match &fixture.settings {
+        entracte_db::Settings::Sqlite(_) => None,
+        entracte_db::Settings::Mariadb(settings) => Some(&settings.user),
+        entracte_db::Settings::Postgres(settings) => Some(&settings.user),
+    };
+    if let Some(user) = user {
+        assert!(sessions.iter().any(|session| session.user == *user), "{error}");
     }
     database.unfence(None).unwrap();
     // It ends while it is waited for: when the waiting is told of.

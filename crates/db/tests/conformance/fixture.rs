@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use entracte_db::{
-    Database, DbError, MariadbSettings, Progress, Script, ScriptsDone, Settings, SqliteSettings,
-    StatementAt, StatementLog, open,
+    Database, DbError, MariadbSettings, PostgresSettings, Progress, Script, ScriptsDone, Settings,
+    SqliteSettings, StatementAt, StatementLog, open,
 };
 use entracte_testbed::mariadb::Mariadb;
+use entracte_testbed::postgres::Postgres;
 use mysql::prelude::Queryable;
 use tempfile::TempDir;
 
@@ -16,10 +17,13 @@ pub struct Fixture {
     pub settings: Settings,
     pub dir: TempDir,
     pub server: Option<Arc<Mariadb>>,
+    /// Held, so that the server lives as long as its databases are used.
+    _postgres: Option<Arc<Postgres>>,
 }
 
 /// One server for all tests that run at the same time; it ends with the last of them.
 static SERVER: Mutex<Weak<Mariadb>> = Mutex::new(Weak::new());
+static POSTGRES: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 pub fn shared_server() -> Arc<Mariadb> {
@@ -32,12 +36,58 @@ pub fn shared_server() -> Arc<Mariadb> {
     server
 }
 
+pub fn shared_postgres() -> Arc<Postgres> {
+    let mut held = POSTGRES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(server) = held.upgrade() {
+        return server;
+    }
+    let server = Arc::new(Postgres::start());
+    *held = Arc::downgrade(&server);
+    server
+}
+
 impl Fixture {
+    /// The owner of its database, who may create others.
+    pub fn postgres_creator() -> Self {
+        Self::postgres(shared_postgres(), "CREATEDB")
+    }
+
+    /// The owner of its database and of nothing else.
+    pub fn postgres_user() -> Self {
+        Self::postgres(shared_postgres(), "")
+    }
+
+    pub fn postgres(server: Arc<Postgres>, rights: &str) -> Self {
+        let number = NEXT.fetch_add(1, Ordering::SeqCst);
+        let name = format!("game_{number}");
+        let password = "secret: 'quoted\\";
+        server.create_database(&name, &name, password, rights);
+        let settings = Settings::Postgres(PostgresSettings {
+            socket_dir: Some(server.socket_dir().to_owned()),
+            host: None,
+            port: server.port(),
+            user: name.clone(),
+            password: password.into(),
+            database: name,
+            game_users: Vec::new(),
+        });
+        let dir = tempfile::tempdir().unwrap();
+        Self { settings, dir, server: None, _postgres: Some(server) }
+    }
+
+    pub fn postgres_settings_mut(&mut self) -> &mut PostgresSettings {
+        match &mut self.settings {
+            Settings::Postgres(settings) => settings,
+            other => panic!("a PostgreSQL test on {other:?}"),
+        }
+    }
+
     pub fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("game.sqlite");
         std::fs::write(&path, b"").unwrap();
-        Self { settings: Settings::Sqlite(SqliteSettings { path }), dir, server: None }
+        let settings = Settings::Sqlite(SqliteSettings { path });
+        Self { settings, dir, server: None, _postgres: None }
     }
 
     pub fn mariadb_admin() -> Self {
@@ -69,18 +119,27 @@ impl Fixture {
             data_dir: None,
             game_users: Vec::new(),
         });
-        Self { settings, dir: tempfile::tempdir().unwrap(), server: Some(server) }
+        let dir = tempfile::tempdir().unwrap();
+        Self { settings, dir, server: Some(server), _postgres: None }
     }
 
     pub fn mariadb_settings_mut(&mut self) -> &mut MariadbSettings {
         match &mut self.settings {
             Settings::Mariadb(settings) => settings,
-            Settings::Sqlite(_) => panic!("a MariaDB test on SQLite"),
+            other => panic!("a MariaDB test on {other:?}"),
         }
     }
 
     pub fn is_sqlite(&self) -> bool {
         matches!(self.settings, Settings::Sqlite(_))
+    }
+
+    pub fn is_mariadb(&self) -> bool {
+        matches!(self.settings, Settings::Mariadb(_))
+    }
+
+    pub fn is_postgres(&self) -> bool {
+        matches!(self.settings, Settings::Postgres(_))
     }
 
     pub fn open(&self) -> Box<dyn Database> {
@@ -92,14 +151,18 @@ impl Fixture {
     }
 
     /// The script for the engine at hand.
-    pub fn either<'a>(&self, sqlite: &'a str, mariadb: &'a str) -> &'a str {
-        if self.is_sqlite() { sqlite } else { mariadb }
+    pub fn either<'a>(&self, sqlite: &'a str, mariadb: &'a str, postgres: &'a str) -> &'a str {
+        match self.settings {
+            Settings::Sqlite(_) => sqlite,
+            Settings::Mariadb(_) => mariadb,
+            Settings::Postgres(_) => postgres,
+        }
     }
 
     /// Fills the database with a bit of everything.
     pub fn seeded(&self) -> Box<dyn Database> {
         let mut database = self.open();
-        run(&mut *database, &[self.either(SEED_SQLITE, SEED_MARIADB)]).unwrap();
+        run(&mut *database, &[self.either(SEED_SQLITE, SEED_MARIADB, SEED_POSTGRES)]).unwrap();
         database
     }
 
@@ -119,6 +182,13 @@ impl Fixture {
                     .db_name(Some(settings.database.as_str()));
                 Game::Mariadb(mysql::Conn::new(opts).unwrap())
             }
+            Settings::Postgres(settings) => {
+                let mut config = postgres::Config::new();
+                config.host_path(settings.socket_dir.as_ref().unwrap()).port(settings.port);
+                config.user(&settings.user).password(settings.password.reveal());
+                let client = config.dbname(&settings.database).connect(postgres::NoTls);
+                Game::Postgres(client.unwrap())
+            }
         }
     }
 }
@@ -127,6 +197,7 @@ impl Fixture {
 pub enum Game {
     Sqlite(rusqlite::Connection),
     Mariadb(mysql::Conn),
+    Postgres(postgres::Client),
 }
 
 impl Game {
@@ -134,6 +205,7 @@ impl Game {
         match self {
             Game::Sqlite(connection) => connection.execute_batch(sql).unwrap(),
             Game::Mariadb(connection) => connection.query_drop(sql).unwrap(),
+            Game::Postgres(client) => client.batch_execute(sql).unwrap(),
         }
     }
 }
@@ -254,3 +326,54 @@ DELETE FROM players WHERE id = 40;
 INSERT INTO `odd-name $` VALUES (1, 'é'), (1, 'é'), (NULL, NULL);
 SELECT NEXTVAL(tickets);
 ";
+
+const SEED_POSTGRES: &str = r#"
+CREATE EXTENSION citext;
+CREATE TYPE rank AS ENUM ('a', 'b');
+CREATE DOMAIN level AS int CHECK (VALUE >= 0);
+CREATE TABLE players (id int GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY, name citext NOT NULL UNIQUE,
+  gold double precision, doubled double precision GENERATED ALWAYS AS (gold * 2) STORED,
+  born timestamptz NOT NULL DEFAULT '2000-01-01 00:00:00+00', picture bytea, rank rank, tags text[],
+  more jsonb DEFAULT '{"b": 1, "a": [2]}', level level DEFAULT 1);
+CREATE TABLE items (owner int REFERENCES players (id) ON DELETE CASCADE DEFERRABLE, kind varchar(20),
+  PRIMARY KEY (owner, kind));
+CREATE TABLE "odd-name $$" (a int CHECK (a < 100), "b c" text);
+CREATE TABLE events (at date, what text) PARTITION BY RANGE (at);
+CREATE TABLE events_2026 PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+CREATE SCHEMA archive;
+CREATE TABLE archive.players (id bigserial PRIMARY KEY, name text);
+CREATE UNLOGGED TABLE cache (k text, v text);
+CREATE SEQUENCE tickets START WITH 100 INCREMENT BY 10 CACHE 5;
+CREATE INDEX players_gold ON players (gold) WHERE gold > 1;
+CREATE FUNCTION half(x double precision) RETURNS double precision LANGUAGE sql IMMUTABLE
+  BEGIN ATOMIC SELECT CASE WHEN x > 0 THEN x / 2 ELSE x / 2 END; END;
+CREATE FUNCTION gift() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
+  -- a comment; with a semicolon
+  INSERT INTO items VALUES (NEW.id, CASE WHEN NEW.gold > 10 THEN 'sword' ELSE 'stick' END);
+  RETURN NEW;
+END $body$;
+CREATE TRIGGER gifts AFTER INSERT ON players FOR EACH ROW EXECUTE FUNCTION gift();
+CREATE PROCEDURE tidy(days int) LANGUAGE plpgsql AS $$ BEGIN
+  IF days > 3 THEN DELETE FROM items; END IF; END $$;
+CREATE VIEW zrich AS SELECT name, gold FROM players WHERE gold > 10;
+CREATE VIEW arich AS SELECT name, half(gold) AS h FROM zrich;
+CREATE MATERIALIZED VIEW counts AS SELECT count(*) AS n FROM players;
+CREATE RULE keep AS ON DELETE TO cache DO INSTEAD (SELECT 1; SELECT 2);
+ALTER TABLE archive.players ENABLE ROW LEVEL SECURITY;
+CREATE POLICY mine ON archive.players USING (name = current_user);
+COMMENT ON TABLE players IS 'who plays; and how';
+GRANT SELECT ON players TO PUBLIC;
+INSERT INTO players (id, name, gold, born, picture, rank, tags) VALUES
+  (0, 'zéro 🐉', 0.1, '-infinity', '\x00ff00', 'a', '{a,"b c"}'),
+  (1, E'it''s \ \'x\'', 1e300, '2001-02-03', decode(repeat('00', 70000), 'hex'), 'b', NULL),
+  (7, E'seven\r\nlines', NULL, '1999-12-31', NULL, NULL, '{}'), (40, 'gone', 3, now(), NULL, 'a', NULL);
+SELECT setval('players_id_seq', 40);
+DELETE FROM players WHERE id = 40;
+INSERT INTO "odd-name $$" VALUES (1, 'é'), (1, 'é'), (NULL, NULL);
+INSERT INTO events VALUES ('2026-05-01', 'spring');
+INSERT INTO archive.players (name) VALUES ('old');
+INSERT INTO cache VALUES ('a', 'b');
+REFRESH MATERIALIZED VIEW counts;
+SELECT nextval('tickets');
+SELECT lo_from_bytea(0, '\x1234');
+"#;

@@ -147,6 +147,8 @@ pub enum Engine {
     Sqlite,
     #[serde(alias = "mysql")]
     Mariadb,
+    #[serde(alias = "postgresql")]
+    Postgres,
 }
 
 /// The gate of a target.

@@ -107,20 +107,25 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "target.*.database.engine",
-        "mariadb, sqlite",
+        "mariadb, postgres, sqlite",
         "required",
         "The kind of database (`mysql` is the same as `mariadb`).",
     ),
     key("target.*.database.path", "file", "-", "SQLite: the database file."),
-    key("target.*.database.socket", "file", "-", "MariaDB: its unix socket."),
+    key(
+        "target.*.database.socket",
+        "file",
+        "-",
+        "MariaDB: its unix socket; PostgreSQL: the folder of its socket.",
+    ),
     key(
         "target.*.database.host",
         "name",
         "127.0.0.1",
-        "MariaDB: its host, where no socket is given.",
+        "The server's host, where no socket is given.",
     ),
-    key("target.*.database.port", "number", "3306", "MariaDB: its port."),
-    key("target.*.database.user", "name", "-", "MariaDB: the account that Entracte uses."),
+    key("target.*.database.port", "number", "3306 or 5432", "The server's port."),
+    key("target.*.database.user", "name", "-", "The account that Entracte uses."),
     key(
         "target.*.database.password_env",
         "name",
@@ -133,7 +138,7 @@ pub const KEYS: &[Key] = &[
         "-",
         "The file with the password, readable by its owner only.",
     ),
-    key("target.*.database.database", "name", "-", "MariaDB: the game's database."),
+    key("target.*.database.database", "name", "-", "The game's database."),
     key(
         "target.*.database.data_dir",
         "folder",
@@ -144,7 +149,7 @@ pub const KEYS: &[Key] = &[
         "target.*.database.game_users",
         "list",
         "[]",
-        "MariaDB: accounts of the game, locked while it is closed.",
+        "Accounts of the game, locked while it is closed.",
     ),
     key("target.*.gate.listen", "address", "\"127.0.0.1:8080\"", "Where players connect."),
     key(

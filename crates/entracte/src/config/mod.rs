@@ -9,7 +9,7 @@ pub mod units;
 
 use std::path::{Path, PathBuf};
 
-use entracte_db::{MariadbSettings, Secret, Settings, SqliteSettings};
+use entracte_db::{MariadbSettings, PostgresSettings, Secret, Settings, SqliteSettings};
 use entracte_gate::{GateConfig, Upstream};
 use entracte_release::target::{Announce, Backup, Hooks, Pace, Target};
 use toml::de::DeTable;
@@ -353,6 +353,17 @@ impl Config {
             (None, None) => Some("127.0.0.1".to_owned()),
             (_, host) => host.clone(),
         };
+        if database.engine == file::Engine::Postgres {
+            return Ok(Settings::Postgres(PostgresSettings {
+                socket_dir: database.socket.as_ref().map(|path| self.at(path)),
+                host,
+                port: database.port.unwrap_or(5432),
+                user: database.user.clone().ok_or_else(|| need("user"))?,
+                password: self.password(key, database)?,
+                database: database.database.clone().ok_or_else(|| need("database"))?,
+                game_users: database.game_users.clone(),
+            }));
+        }
         Ok(Settings::Mariadb(MariadbSettings {
             socket: database.socket.as_ref().map(|path| self.at(path)),
             host,

@@ -10,7 +10,7 @@ use super::Act;
 use super::close::{closed_at, open_all};
 use crate::clock::now;
 use crate::context::Context;
-use crate::gate_goal::{self, last_known, opened_by};
+use crate::gate_goal::{self, asked_by, last_known, opened_by};
 use crate::messages::notes_url;
 
 pub(crate) struct Reopen;
@@ -42,7 +42,12 @@ impl Act for Reopen {
         let goal = cx.gate().status().map(|status| status.goal).ok().or_else(|| last_known(cx));
         match goal {
             Some(goal) if opened_by(cx, &goal) => Probe::Done(receipt(cx, now())),
-            Some(_) => Probe::NotDone,
+            Some(goal) if asked_by(cx, &goal) => Probe::NotDone,
+            // Somebody else's goal hides whether ours was in force before it.
+            Some(goal) => Probe::Unclear(format!(
+                "the gate is {} by somebody else ({}): players may have been in before",
+                goal.phase, goal.reason
+            )),
             None => Probe::Unclear("the gate does not answer and left no state".into()),
         }
     }

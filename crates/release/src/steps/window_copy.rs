@@ -36,6 +36,8 @@ impl Act for WindowCopy {
             PointWay::SqliteCopy { .. } => "a copy of the database",
             PointWay::MariadbFiles(_) => "copies of the table files",
             PointWay::MariadbDump(_) => "a dump of the tables",
+            PointWay::PostgresClone(_) => "a clone of the database",
+            PointWay::PostgresDump(_) => "a dump of the database",
         };
         cx.info(format!("rollback point: {way} ({})", human_bytes(bytes)));
         for note in &point.notes {
