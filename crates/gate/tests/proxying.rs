@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use common::{Game, Gate, until};
 use entracte_model::UnixMs;
@@ -11,8 +11,7 @@ use entracte_model::gate::Phase;
 
 /// A port on which nobody listens, and on which a game may start later.
 fn free_port() -> SocketAddr {
-    let bound = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    bound.expect("a free port on 127.0.0.1")
+    SocketAddr::from(([127, 0, 0, 1], entracte_testbed::process::free_port()))
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,7 +10,7 @@ use mysql::{Conn, OptsBuilder};
 use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
-use crate::process::{START_MS_MAX, Server, is_root, program, wait_until};
+use crate::process::{START_MS_MAX, Server, free_port, is_root, program, wait_until};
 
 /// How often another port is tried when somebody was faster to take it.
 const PORT_TRIES: u32 = 3;
@@ -137,11 +136,6 @@ const SMALL: [&str; 7] = [
     "--aria-pagecache-buffer-size=1M",
     "--character-set-server=utf8mb4",
 ];
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its number").port()
-}
 
 fn as_root() -> Option<&'static str> {
     is_root().then_some("--user=root")

@@ -1,11 +1,11 @@
 //! nginx in front of php-fpm, set up as a hosting guide for PHP games would.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
 use crate::php::PhpFpm;
-use crate::process::{Server, is_root, program, wait_until};
+use crate::process::{Server, free_port, is_root, program, wait_until};
 
 /// nginx on a free port of 127.0.0.1.
 #[derive(Debug)]
@@ -72,9 +72,7 @@ impl Nginx {
 }
 
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap_or_else(|error| panic!("cannot listen on 127.0.0.1: {error}"))
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 fn configuration(

@@ -1,7 +1,6 @@
 //! A PostgreSQL server of a test's own.
 
 use std::fs::{self, OpenOptions};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,7 +9,7 @@ use postgres::{Client, Config, NoTls};
 use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
-use crate::process::{START_MS_MAX, Server, is_root, program, wait_until};
+use crate::process::{START_MS_MAX, Server, free_port, is_root, program, wait_until};
 
 const PORT_TRIES: usize = 5;
 /// Debian keeps the server's programs out of the path.
@@ -117,11 +116,6 @@ fn spawn(dir: &Path, data_dir: &Path, port: u16) -> Server {
     let first = args.remove(0);
     let first = if first.starts_with('/') { PathBuf::from(first) } else { program(&[&first]) };
     Server::start(&first, &args, &dir.join("log"))
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its number").port()
 }
 
 /// The words in front of a program that refuses to run as root.

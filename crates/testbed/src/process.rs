@@ -1,9 +1,11 @@
 //! Servers that a test starts: found, started, waited for, and gone when the test is gone.
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -131,6 +133,32 @@ pub fn program(names: &[&str]) -> PathBuf {
         .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
         .find(|file| file.is_file())
         .unwrap_or_else(|| panic!("none of {names:?} is installed; run `cargo xtask setup`"))
+}
+
+/// The first and the last port that [`free_port`] gives: below those that the system itself gives
+/// to whoever asks for any.
+const PORTS: (u16, u16) = (15_000, 31_999);
+
+/// A port of 127.0.0.1 that nobody has, for a server that must be told one.
+///
+/// Each is given once in this process, and the system gives none of them by itself, so that it is
+/// still free when the server comes to take it.
+///
+/// # Panics
+/// Where all of them are taken.
+pub fn free_port() -> u16 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.1 - PORTS.0) + 1;
+    // Test programs that run at one time begin at different places.
+    let begin = std::process::id().wrapping_mul(401);
+    for _ in 0..count {
+        let number = begin.wrapping_add(GIVEN.fetch_add(1, Ordering::SeqCst)) % count;
+        let port = PORTS.0 + u16::try_from(number).expect("less than the count of ports");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port of 127.0.0.1 from {} to {} is free", PORTS.0, PORTS.1)
 }
 
 /// Whether the tests run as root: some servers want to be told that this is meant.

@@ -4,11 +4,10 @@
 #![allow(clippy::unwrap_used)] // A test that cannot be set up has failed.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use entracte_testbed::process::{quoted, wait_until};
+use entracte_testbed::process::{free_port, quoted, wait_until};
 use entracte_testbed::taverne::{Options, Taverne};
 use serde_json::Value;
 
@@ -398,8 +397,4 @@ pub fn said(output: &Output) -> String {
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     text
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -10,12 +10,11 @@
 mod game;
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use entracte_testbed::http::Client;
-use entracte_testbed::process::{runs, wait_until};
+use entracte_testbed::process::{free_port, runs, wait_until};
 use serde_json::Value;
 
 #[allow(unused_imports)] // Only what receives webhooks looks at requests.
@@ -344,5 +343,5 @@ pub fn said(output: &Output) -> String {
 
 /// An address at which nobody listens.
 pub fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", free_port())
 }

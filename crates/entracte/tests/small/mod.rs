@@ -11,12 +11,11 @@ mod game;
 mod reference;
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
-use entracte_testbed::process::{quoted, runs, wait_until};
+use entracte_testbed::process::{free_port, quoted, runs, wait_until};
 use serde_json::Value;
 
 pub use game::Game;
@@ -475,8 +474,4 @@ fn listing(root: &Path) -> Vec<String> {
         String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
     lines.sort();
     lines
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
