@@ -106,12 +106,17 @@ impl Site {
             if !dumps {
                 return "true".to_owned();
             }
-            let file = quoted(&self.dev.parent().unwrap().join(name));
+            // The first dump of a moment stays; the last one lies beside it: a release that is taken
+            // back after its workers were started opens twice.
+            let file = |name: &str| {
+                format!("{}-$ENTRACTE_RELEASE.sql", quoted(&self.dev.parent().unwrap().join(name)))
+            };
+            let (part, first, last) =
+                (file(&format!("part-{name}")), file(name), file(&format!("last-{name}")));
             format!(
-                "test -f {file}-$ENTRACTE_RELEASE.sql || {{ mariadb-dump --defaults-file={} \
-                 --single-transaction --skip-dump-date --order-by-primary --routines --events {} \
-                 > {file}-$ENTRACTE_RELEASE.sql.part \
-                 && mv {file}-$ENTRACTE_RELEASE.sql.part {file}-$ENTRACTE_RELEASE.sql; }}",
+                "mariadb-dump --defaults-file={} --single-transaction --skip-dump-date \
+                 --order-by-primary --routines --events {} > {part} \
+                 && {{ test -f {first} || ln {part} {first}; }} && mv {part} {last}",
                 quoted(&taverne.database.defaults_file),
                 taverne.database.name
             )
