@@ -106,20 +106,27 @@ impl Site {
             if !dumps {
                 return "true".to_owned();
             }
-            // The first dump of a moment stays; the last one lies beside it: a release that is taken
-            // back after its workers were started opens twice.
             let file = |name: &str| {
                 format!("{}-$ENTRACTE_RELEASE.sql", quoted(&self.dev.parent().unwrap().join(name)))
             };
             let (part, first, last) =
                 (file(&format!("part-{name}")), file(name), file(&format!("last-{name}")));
-            format!(
+            let dump = format!(
                 "mariadb-dump --defaults-file={} --single-transaction --skip-dump-date \
-                 --order-by-primary --routines --events {} > {part} \
-                 && {{ test -f {first} || ln {part} {first}; }} && mv {part} {last}",
+                 --order-by-primary --routines --events {} > {part}",
                 quoted(&taverne.database.defaults_file),
                 taverne.database.name
-            )
+            );
+            match name {
+                // Of a closing the first dump counts, and the only one: later the game's account, which
+                // takes it, may be locked.
+                "closed" => format!("test -f {first} || {{ {dump} && mv {part} {first}; }}"),
+                // A release that is taken back after its workers were started opens twice: the last dump
+                // lies beside the first.
+                _ => format!(
+                    "{dump} && {{ test -f {first} || ln {part} {first}; }} && mv {part} {last}"
+                ),
+            }
         };
         format!(
             r#"
