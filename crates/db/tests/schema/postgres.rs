@@ -5,7 +5,7 @@ use std::fmt::Write;
 use entracte_db::{PostgresSettings, Settings};
 use entracte_testbed::postgres::Postgres;
 
-use super::pairs::{Dice, old_becomes_new, run};
+use super::pairs::{Dice, all_bridged, make, old_becomes_new};
 
 const SEEDS: u64 = 10;
 
@@ -27,16 +27,16 @@ pub fn database(server: &Postgres, name: &str) -> Settings {
 #[test]
 fn every_pair_of_schemas_is_bridged() {
     let server = Postgres::start();
-    for seed in 0..SEEDS {
+    all_bridged(SEEDS, |seed| {
         let of = |name: &str, sql: &str| {
             let settings = database(&server, name);
-            run(&settings, sql);
+            make(&settings, sql);
             settings
         };
         let (old, new) = (schema(seed * 2 + 1), schema(seed * 2 + 2));
         let (a, trial, b) = (of("a", &old), of("trial", &old), of("b", &new));
-        old_becomes_new(seed, &a, &trial, &b);
-    }
+        old_becomes_new(&a, &trial, &b)
+    });
 }
 
 fn schema(seed: u64) -> String {

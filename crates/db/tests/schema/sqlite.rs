@@ -5,7 +5,7 @@ use std::path::Path;
 
 use entracte_db::{Settings, SqliteSettings, compare, open};
 
-use super::pairs::{Dice, old_becomes_new, run};
+use super::pairs::{Dice, all_bridged, make, old_becomes_new, run};
 
 const SEEDS: u64 = 60;
 
@@ -18,16 +18,16 @@ pub fn database(dir: &Path, name: &str) -> Settings {
 #[test]
 fn every_pair_of_schemas_is_bridged() {
     let dir = tempfile::tempdir().unwrap();
-    for seed in 0..SEEDS {
+    all_bridged(SEEDS, |seed| {
         let of = |name: &str, sql: &str| {
             let settings = database(dir.path(), name);
-            run(&settings, sql);
+            make(&settings, sql);
             settings
         };
         let (old, new) = (schema(seed * 2 + 1), schema(seed * 2 + 2));
         let (a, trial, b) = (of("a", &old), of("trial", &old), of("b", &new));
-        old_becomes_new(seed, &a, &trial, &b);
-    }
+        old_becomes_new(&a, &trial, &b)
+    });
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn rows_and_their_numbers_outlive_a_table_that_is_made_anew() {
             rank REAL CHECK (rank > 0), name TEXT);
          CREATE TRIGGER rich AFTER INSERT ON players BEGIN DELETE FROM players; END;",
     );
-    let script = old_becomes_new(0, &old, &trial, &new);
+    let script = old_becomes_new(&old, &trial, &new).unwrap();
     let mut database = open(&old).unwrap();
     let rows = database
         .query("SELECT id, title, quote(rank), quote(name) FROM players ORDER BY id")

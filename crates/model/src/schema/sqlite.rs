@@ -109,6 +109,9 @@ fn quoted(name: &str) -> String {
 /// Where the wanted table is the found one with columns behind its own that SQLite can add in
 /// place: those statements.
 fn added_columns(found: &Definition, wanted: &Definition) -> Option<Vec<Step>> {
+    if is_virtual(found) || is_virtual(wanted) {
+        return None;
+    }
     let (old, new) = (Parts::of(Dialect::Sqlite, &found.text)?, Parts::of(Dialect::Sqlite, &wanted.text)?);
     if old.head != new.head || old.tail != new.tail || old.items.len() >= new.items.len() {
         return None;
