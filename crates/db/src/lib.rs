@@ -4,6 +4,7 @@
 //! One trait, [`Database`], and one adapter a kind of engine. [`open`] gives the adapter for the
 //! configured database. What a crash can cost is said beside each write.
 
+pub mod compare;
 pub mod script;
 
 mod database;

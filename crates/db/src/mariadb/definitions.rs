@@ -92,20 +92,7 @@ impl Definitions {
             add(Kind::Sequence, sequence.name.clone(), sequence.create.clone());
         }
         for program in &self.programs {
-            let kind = match program.kind.as_str() {
-                "VIEW" => Kind::View,
-                "TRIGGER" => Kind::Trigger,
-                "EVENT" => Kind::Event,
-                _ => Kind::Routine,
-            };
-            let name = match (&program.table, kind) {
-                (Some(table), _) => format!("{table}.{}", program.name),
-                // A procedure and a function may have the same name.
-                (None, Kind::Routine) => {
-                    format!("{} {}", program.kind.to_lowercase(), program.name)
-                }
-                (None, _) => program.name.clone(),
-            };
+            let Object { kind, name } = program.object();
             add(kind, name, program.normalised());
         }
         schema
@@ -113,7 +100,24 @@ impl Definitions {
 }
 
 impl Program {
-    fn normalised(&self) -> String {
+    /// What it is called in a comparison.
+    pub(super) fn object(&self) -> Object {
+        let kind = match self.kind.as_str() {
+            "VIEW" => Kind::View,
+            "TRIGGER" => Kind::Trigger,
+            "EVENT" => Kind::Event,
+            _ => Kind::Routine,
+        };
+        let name = match (&self.table, kind) {
+            (Some(table), _) => format!("{table}.{}", self.name),
+            // A procedure and a function may have the same name.
+            (None, Kind::Routine) => format!("{} {}", self.kind.to_lowercase(), self.name),
+            (None, _) => self.name.clone(),
+        };
+        Object { kind, name }
+    }
+
+    pub(super) fn normalised(&self) -> String {
         let text = squeeze(Engine::Mariadb, &self.create);
         let text = without_definer(&text);
         let text = if self.kind == "EVENT" { without_start(&text) } else { text };
@@ -280,7 +284,7 @@ fn show_create(server: &mut Server, kind: &str, name: &str) -> Result<Row, DbErr
 
 /// `CREATE TABLE` without ` AUTO_INCREMENT=7`, which stands among the options behind the last
 /// parenthesis.
-fn without_next_value(create: &str) -> String {
+pub(super) fn without_next_value(create: &str) -> String {
     const KEY: &str = " AUTO_INCREMENT=";
     let options = create.rfind("\n)").unwrap_or(0);
     let Some(at) = create[options..].find(KEY).map(|at| at + options) else {
@@ -292,7 +296,7 @@ fn without_next_value(create: &str) -> String {
 }
 
 /// `CREATE DEFINER=`root`@`localhost` VIEW` without its definer.
-fn without_definer(create: &str) -> String {
+pub(super) fn without_definer(create: &str) -> String {
     const KEY: &str = " DEFINER=";
     let head_bytes_max = 200.min(create.len());
     let Some(at) = create.find(KEY).filter(|at| *at < head_bytes_max) else {

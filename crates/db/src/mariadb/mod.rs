@@ -13,6 +13,7 @@ mod rights;
 mod scratch;
 mod scripts;
 mod sessions;
+mod snapshot;
 mod sums;
 
 use std::io::{Read, Write};
@@ -35,6 +36,7 @@ use crate::settings::MariadbSettings;
 pub(crate) use self::connect::DEFAULT_HOST;
 pub use self::point::MariadbPoint;
 pub(crate) use self::scratch::{ScratchGoal, live_goal, prepare_scratch};
+pub(crate) use self::snapshot::{copy_definitions, seed_table, snapshot};
 
 /// A database on a server. Every operation has connections of its own: what a session carries
 /// over from one to the next is nothing.

@@ -11,18 +11,18 @@ use crate::settings::PostgresSettings;
 
 /// One entry of the listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Entry {
-    name: String,
+pub(super) struct Entry {
+    pub(super) name: String,
     /// In the server's words (`FK CONSTRAINT`).
-    kind: String,
-    schema: String,
+    pub(super) kind: String,
+    pub(super) schema: String,
     owner: String,
-    sql: String,
+    pub(super) sql: String,
 }
 
 /// Every object of a database.
 pub(super) struct Definitions {
-    entries: Vec<Entry>,
+    pub(super) entries: Vec<Entry>,
 }
 
 impl Definitions {

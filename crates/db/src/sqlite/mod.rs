@@ -1,5 +1,6 @@
 //! SQLite: the embedded default.
 
+mod definitions;
 mod dump;
 mod fence;
 mod point;
@@ -22,6 +23,8 @@ use crate::facts::{Facts, Sums};
 use crate::point::Point;
 use crate::script::{self, Engine, leading_words};
 use crate::settings::SqliteSettings;
+
+pub(crate) use self::definitions::{copy_definitions, seed_table, snapshot};
 
 /// How long another connection's lock is waited for, wherever no patience was given.
 const BUSY_MS: u64 = 10_000;

@@ -4,16 +4,15 @@ use std::path::{Path, PathBuf};
 
 use entracte_announce::fragment::{self, Audience, Fragment};
 use entracte_announce::notes;
-use entracte_db::Script;
 use entracte_model::manifest::Delta;
 use entracte_model::record::{Base, Named};
-use entracte_model::schema::Difference;
 use entracte_model::{Hash, Manifest, RelPath, Version};
 use entracte_package::check::{self, Finding};
 use entracte_package::git::{self, Commit, GitView};
 use entracte_package::{PackageError, scan};
 use entracte_release::store::Production;
-use entracte_release::{Store, Target, drift};
+use entracte_release::drift::{self, Drift, Sides};
+use entracte_release::{Store, Target};
 
 use super::scripts::{self, ScriptTrouble};
 use crate::config::Config;
@@ -42,7 +41,7 @@ pub struct Draft {
     /// Commits since the last release that no fragment mentions.
     pub unmentioned: Vec<Commit>,
     /// How the development database differs from production with the scripts run.
-    pub drift: Vec<Difference>,
+    pub drift: Drift,
     /// What is wrong with the scripts, seen beside those that production has had.
     pub script_faults: Vec<ScriptTrouble>,
     /// Ignored files, for the count.
@@ -81,7 +80,7 @@ impl Draft {
         }
         let drift = match script_faults.is_empty() {
             true => look_for_drift(config, target, &scripts)?,
-            false => vec![],
+            false => Drift::default(),
         };
         let unmentioned = unmentioned(store, &production, &root, view.as_ref(), &fragments)?;
         findings.retain(|finding| !allowed(finding, &config.file.source.allow));
@@ -258,20 +257,22 @@ fn documents(
 fn look_for_drift(
     config: &Config,
     target: &Target,
-    scripts: &[PathBuf],
-) -> Result<Vec<Difference>, Failure> {
+    waiting: &[PathBuf],
+) -> Result<Drift, Failure> {
     let (Some(development), Some(production)) =
         (config.development_database()?, target.database.as_ref())
     else {
-        return Ok(vec![]);
+        return Ok(Drift::default());
     };
-    let mut ordered = Vec::new();
-    for script in entracte_package::scripts::order(scripts.to_vec())?.up {
-        ordered.push(Script { name: script.name.to_string(), bytes: std::fs::read(&script.path)? });
-    }
     let dir = tempfile::tempdir()?;
-    drift::differences(production, &development, &ordered, dir.path())
-        .map_err(|fault| of_fault(&fault))
+    let sides = Sides {
+        production,
+        development: &development,
+        scripts: &scripts::read(waiting.to_vec())?,
+        seed_tables: &config.file.development.seed_tables,
+        dir: dir.path(),
+    };
+    drift::look(sides).map_err(|fault| of_fault(&fault))
 }
 
 /// The setting that remembers of which commit the tree with this hash was packed.

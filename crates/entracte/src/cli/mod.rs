@@ -5,6 +5,7 @@ mod backup;
 mod completions;
 mod demo;
 mod deploy;
+mod diff;
 mod doctor;
 mod draft;
 pub mod follow;
@@ -76,6 +77,7 @@ enum Command {
     Init(init::Args),
     Note(note::Args),
     Status(status::Args),
+    Diff(diff::Args),
     Pack(pack::Args),
     Verify(verify::Args),
     Rehearse(rehearse::Args),
@@ -233,6 +235,7 @@ fn run(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::Init(args) => init::run(app, &args),
         Command::Note(args) => note::run(app, &args),
         Command::Status(args) => status::run(app, &args),
+        Command::Diff(args) => diff::run(app, &args),
         Command::Pack(args) => pack::run(app, &args),
         Command::Verify(args) => verify::run(app, &args),
         Command::Rehearse(args) => rehearse::run(app, &args),

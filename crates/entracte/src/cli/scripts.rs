@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use entracte_db::Script;
 use entracte_model::plan::ReleaseId;
 use entracte_package::scripts::{self, ScriptFault};
 use entracte_release::Store;
@@ -70,6 +71,15 @@ impl fmt::Display for ScriptTrouble {
             ScriptTrouble::Names(fault) => fault.fmt(f),
         }
     }
+}
+
+/// The scripts with their contents, in the order in which they run.
+pub fn read(files: Vec<PathBuf>) -> Result<Vec<Script>, Failure> {
+    let mut ordered = Vec::new();
+    for script in scripts::order(files)?.up {
+        ordered.push(Script { name: script.name.to_string(), bytes: std::fs::read(&script.path)? });
+    }
+    Ok(ordered)
 }
 
 /// Scripts that production has not had, and what is wrong.

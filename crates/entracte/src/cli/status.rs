@@ -138,11 +138,10 @@ pub fn list(app: &App, draft: &Draft) -> Vec<String> {
     for error in &draft.fragment_errors {
         lines.push(format!("  {} {error}", paint.bad("✗")));
     }
-    for difference in &draft.drift {
-        lines.push(format!("  {} after the scripts, {difference}", paint.bad("✗")));
-    }
     if !draft.drift.is_empty() {
-        let hint = "development's database has this and production would not: add it to a script";
+        lines.extend(super::diff::list(&paint, &draft.drift, SHOWN_MAX));
+        let hint = "development's database differs from production with the scripts run; \
+                    `entracte diff --sql` proposes what to put into a script";
         lines.push(format!("      {}", paint.dim(hint)));
     }
     lines
@@ -171,7 +170,8 @@ fn value(draft: &Draft, frozen: Option<&str>) -> serde_json::Value {
         "fragments": draft.fragments.iter().map(|fragment| &fragment.slug).collect::<Vec<_>>(),
         "findings": findings,
         "fragment_errors": draft.fragment_errors,
-        "drift": draft.drift,
+        "drift": draft.drift.objects,
+        "drift_rows": draft.drift.rows,
         "unmentioned_commits": draft.unmentioned.iter().map(|commit| &commit.id).collect::<Vec<_>>(),
         "ignored": draft.ignored,
     })

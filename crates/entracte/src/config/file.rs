@@ -63,6 +63,7 @@ impl Default for Source {
 #[serde(default)]
 pub struct Development {
     pub database: Option<Database>,
+    pub seed_tables: Vec<String>,
 }
 
 /// Whom to tell.

@@ -59,6 +59,12 @@ pub const KEYS: &[Key] = &[
         "none",
         "The development database, for finding forgotten SQL.",
     ),
+    key(
+        "development.seed_tables",
+        "list",
+        "[]",
+        "Tables whose rows come with the game (items, levels): their rows are compared, too.",
+    ),
     key("announce.news_url", "address", "the gate's", "Where players reach the news pages."),
     key(
         "announce.channels.*",

@@ -1,9 +1,32 @@
 //! What a database is made of, and what differs between two of them.
 
+mod mariadb;
+mod mariadb_table;
+mod parts;
+mod postgres;
+mod postgres_table;
+mod postgres_type;
+mod proposal;
+mod rows;
+mod snapshot;
+mod sqlite;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use mariadb_table::normalised as normalised_mariadb_table;
+pub use parts::words_of_code;
+pub use postgres::normalised as normalised_postgres;
+pub use proposal::{Step, propose};
+pub use rows::{Row, RowDifference, SeedTable};
+pub use sqlite::normalised as normalised_sqlite;
+pub use snapshot::{Definition, Dialect, Snapshot};
+
+/// The audit table that a release writes in the game's database: it is ours and not the game's, so
+/// it is never compared.
+pub const HISTORY_TABLE: &str = "entracte_history";
 
 /// Every object of a database with its definition, in a form that two servers of one kind share.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,6 +62,41 @@ pub enum Kind {
     Event,
     /// A sequence.
     Sequence,
+    /// A schema within the database.
+    Namespace,
+    /// An extension of the server that the database uses.
+    Extension,
+    /// A type or a domain.
+    Type,
+    /// A constraint, a default or a partition's bounds, where the engine keeps them apart.
+    Constraint,
+    /// A comment on another object.
+    Comment,
+    /// A policy, or the switch that makes a table heed its policies.
+    Policy,
+    /// Whatever else the engine lists, by the engine's own name for it.
+    Other,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Table => "table",
+            Kind::Index => "index",
+            Kind::View => "view",
+            Kind::Trigger => "trigger",
+            Kind::Routine => "routine",
+            Kind::Event => "event",
+            Kind::Sequence => "sequence",
+            Kind::Namespace => "schema",
+            Kind::Extension => "extension",
+            Kind::Type => "type",
+            Kind::Constraint => "constraint",
+            Kind::Comment => "comment",
+            Kind::Policy => "policy",
+            Kind::Other => "object",
+        }
+    }
 }
 
 /// One difference between the schema that is expected and the one that was found.
@@ -95,16 +153,7 @@ impl Schema {
 
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Table => "table",
-            Kind::Index => "index",
-            Kind::View => "view",
-            Kind::Trigger => "trigger",
-            Kind::Routine => "routine",
-            Kind::Event => "event",
-            Kind::Sequence => "sequence",
-        };
-        write!(f, "{kind} {}", self.name)
+        write!(f, "{} {}", self.kind.word(), self.name)
     }
 }
 
@@ -114,24 +163,52 @@ impl fmt::Display for Difference {
             Difference::Missing { object, .. } => write!(f, "{object} is missing"),
             Difference::Extra { object } => write!(f, "{object} is not expected"),
             Difference::Changed { object, expected, found } => {
-                let (line, wanted, got) = first_difference(expected, found);
-                write!(f, "{object} differs in line {line}: expected `{wanted}`, found `{got}`")
+                let (wanted, got) = differing_lines(expected, found);
+                let shown = |lines: &[&str]| match lines {
+                    [] => "nothing".to_owned(),
+                    [first] => format!("`{first}`"),
+                    [first, rest @ ..] => format!("`{first}` and {} more lines", rest.len()),
+                };
+                write!(f, "{object} differs: expected {}, found {}", shown(&wanted), shown(&got))
             }
         }
     }
 }
 
-/// The number (from 1) and both texts of the first line that differs.
-fn first_difference<'a>(expected: &'a str, found: &'a str) -> (usize, &'a str, &'a str) {
-    let mut left = expected.lines();
-    let mut right = found.lines();
-    let mut number = 1;
-    loop {
-        match (left.next(), right.next()) {
-            (Some(a), Some(b)) if a == b => number += 1,
-            (a, b) => return (number, a.unwrap_or("").trim(), b.unwrap_or("").trim()),
+impl Difference {
+    /// The object that it is about.
+    pub fn object(&self) -> &Object {
+        match self {
+            Difference::Missing { object, .. }
+            | Difference::Extra { object }
+            | Difference::Changed { object, .. } => object,
         }
     }
+
+    /// The lines that only the expected or only the found definition has, where both exist.
+    pub fn lines(&self) -> (Vec<&str>, Vec<&str>) {
+        match self {
+            Difference::Changed { expected, found, .. } => differing_lines(expected, found),
+            _ => (Vec::new(), Vec::new()),
+        }
+    }
+}
+
+/// The lines that only the first or only the second text has; where only their order differs, the
+/// first two that stand at the same place.
+fn differing_lines<'a>(expected: &'a str, found: &'a str) -> (Vec<&'a str>, Vec<&'a str>) {
+    let bare = |line: &'a str| line.trim().trim_end_matches(',');
+    let left: Vec<&str> = expected.lines().map(bare).collect();
+    let right: Vec<&str> = found.lines().map(bare).collect();
+    let only = |these: &[&'a str], those: &[&'a str]| -> Vec<&'a str> {
+        these.iter().filter(|line| !those.contains(line)).copied().collect()
+    };
+    let (wanted, got) = (only(&left, &right), only(&right, &left));
+    if wanted.is_empty() && got.is_empty() {
+        let pair = left.iter().zip(&right).find(|(a, b)| a != b);
+        return pair.map_or((wanted, got), |(a, b)| (vec![*a], vec![*b]));
+    }
+    (wanted, got)
 }
 
 #[cfg(test)]
@@ -163,7 +240,7 @@ mod tests {
         assert_eq!(
             said,
             [
-                "table players differs in line 2: expected `id int,`, found `id int`",
+                "table players differs: expected `gold int`, found nothing",
                 "trigger players.audit is missing",
                 "table old is not expected",
             ]
