@@ -12,6 +12,7 @@ mod scratch;
 mod scripts;
 mod sessions;
 mod sums;
+mod waiting;
 
 use std::io::{Read, Write};
 use std::path::Path;

@@ -264,3 +264,21 @@ fn excerpts_are_short_and_on_one_line() {
         ["CREATE", "T", "TABLE"]
     );
 }
+
+#[test]
+fn a_statement_without_an_end_is_refused_within_a_bound() {
+    let script = format!("SELECT 1;\nSELECT '{}", "x".repeat(3 << 20));
+    let reader = |bound| {
+        let mode = QuoteMode::default();
+        let mut reader =
+            StatementReader::new(Engine::Mariadb, mode, script.as_bytes()).with_bound(bound);
+        assert_eq!(reader.next_statement().unwrap().unwrap().text, "SELECT 1");
+        reader.next_statement().unwrap_err().to_string()
+    };
+    let bounded = reader(1 << 20);
+    assert!(
+        bounded.starts_with("line 1: expected the end of a statement within 1048576"),
+        "{bounded}"
+    );
+    assert!(reader(1 << 30).contains("line 2: expected the closing '"), "{}", reader(1 << 30));
+}

@@ -267,7 +267,8 @@ fn look_for_drift(
     };
     let mut ordered = Vec::new();
     for script in entracte_package::scripts::order(scripts.to_vec())?.up {
-        ordered.push(Script { name: script.name.to_string(), bytes: std::fs::read(&script.path)? });
+        let script = Script::file(script.name.as_str(), script.path);
+        ordered.push(script.with(&target.placeholders));
     }
     let dir = tempfile::tempdir()?;
     drift::differences(production, &development, &ordered, dir.path())

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use entracte_model::plan::ReleaseId;
+use entracte_db::Script;
 use entracte_package::scripts::{self, ScriptFault};
 use entracte_release::Store;
 
@@ -17,8 +17,8 @@ pub enum ScriptTrouble {
     Changed {
         /// Its name.
         name: String,
-        /// Where it ran.
-        release: ReleaseId,
+        /// Where it ran, in words.
+        ran: String,
     },
     /// Its number lies below one that ran already.
     OutOfOrder {
@@ -26,8 +26,8 @@ pub enum ScriptTrouble {
         name: String,
         /// The script that ran, with the highest number.
         after: String,
-        /// Where that ran.
-        release: ReleaseId,
+        /// Where that ran, in words.
+        ran: String,
     },
     /// Names without a clear order.
     Names(ScriptFault),
@@ -60,12 +60,12 @@ impl ScriptTrouble {
 impl fmt::Display for ScriptTrouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ScriptTrouble::Changed { name, release } => write!(
+            ScriptTrouble::Changed { name, ran } => write!(
                 f,
-                "{name} ran in {release} and was changed since; a script that ran is never run again"
+                "{name} {ran} and was changed since; a script that ran is never run again"
             ),
-            ScriptTrouble::OutOfOrder { name, after, release } => {
-                write!(f, "{name} is new, and comes before {after}, which ran in {release} already")
+            ScriptTrouble::OutOfOrder { name, after, ran } => {
+                write!(f, "{name} is new, and comes before {after}, which {ran} already")
             }
             ScriptTrouble::Names(fault) => fault.fmt(f),
         }
@@ -89,15 +89,15 @@ pub fn look(config: &Config, store: &Store) -> Result<(Vec<PathBuf>, Vec<ScriptT
             fresh.push(script.path.clone());
             continue;
         };
-        let release = applied.release;
+        let ran = applied.when();
         let out_of_order = |name: String| ScriptTrouble::OutOfOrder {
             name,
             after: script.name.to_string(),
-            release,
+            ran: ran.clone(),
         };
         troubles.extend(waiting.drain(..).map(out_of_order));
-        if entracte_db::normalised_hash(&std::fs::read(&script.path)?) != applied.hash {
-            troubles.push(ScriptTrouble::Changed { name, release });
+        if Script::file(&*name, &script.path).hashes()?.normalised != applied.hash {
+            troubles.push(ScriptTrouble::Changed { name, ran });
         }
     }
     let names: Vec<Option<&str>> = fresh.iter().map(|path| path.file_name()?.to_str()).collect();
@@ -111,7 +111,7 @@ pub fn look(config: &Config, store: &Store) -> Result<(Vec<PathBuf>, Vec<ScriptT
 }
 
 /// All scripts of the configured folder.
-fn files(config: &Config) -> Result<Vec<PathBuf>, Failure> {
+pub fn files(config: &Config) -> Result<Vec<PathBuf>, Failure> {
     let dir = config.at(&config.file.source.scripts);
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,

@@ -63,6 +63,7 @@ impl Default for Source {
 #[serde(default)]
 pub struct Development {
     pub database: Option<Database>,
+    pub placeholders: BTreeMap<String, String>,
 }
 
 /// Whom to tell.
@@ -92,6 +93,8 @@ pub struct Target {
     pub smoke_passes: u32,
     pub dashboard: Option<SocketAddr>,
     pub database: Option<Database>,
+    #[serde(default)]
+    pub placeholders: BTreeMap<String, String>,
     pub gate: Gate,
     #[serde(default)]
     pub hooks: Hooks,

@@ -114,9 +114,9 @@ impl Site {
             let (part, first, last) =
                 (file(&format!("part-{name}")), file(name), file(&format!("last-{name}")));
             format!(
-                "mariadb-dump --defaults-file={} --single-transaction --skip-dump-date \
-                 --order-by-primary --routines --events {} > {part} \
-                 && {{ test -f {first} || ln {part} {first}; }} && mv {part} {last}",
+                "mariadb-dump --defaults-file={0} --single-transaction --skip-dump-date \
+                 --order-by-primary --routines --events --ignore-table={1}.entracte_history {1} \
+                 > {part} && {{ test -f {first} || ln {part} {first}; }} && mv {part} {last}",
                 quoted(&taverne.database.defaults_file),
                 taverne.database.name
             )
@@ -360,6 +360,7 @@ fn dump(defaults_file: &Path, database: &str) -> String {
             "--routines",
             "--events",
         ])
+        .arg(format!("--ignore-table={database}.entracte_history"))
         .arg(database)
         .output()
         .unwrap();
