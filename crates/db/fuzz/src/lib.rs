@@ -14,10 +14,14 @@ pub fn hold(engine: Engine, bytes: &[u8]) {
     let choice = bytes.first().copied().unwrap_or(0);
     let mode = QuoteMode { no_backslash_escapes: choice & 1 != 0, ansi_quotes: choice & 2 != 0 };
     let whole = statements_in(engine, mode, bytes);
+    // How much of a refused line is shown depends on the window; where and why does not.
+    let whole = whole.map_err(|error| (error.line, error.expected));
     // Every window reads the statement at hand anew: tiny ones are for small inputs.
     let least = bytes.len() / WINDOWS_MAX;
     for step in [1, 2, 7, 64, usize::from(choice) + 1].map(|step| step.max(least)) {
-        assert_eq!(in_windows(engine, mode, bytes, step), whole, "windows of {step} bytes");
+        let windows = in_windows(engine, mode, bytes, step);
+        let windows = windows.map_err(|error| (error.line, error.expected));
+        assert_eq!(windows, whole, "windows of {step} bytes");
     }
     let Ok(statements) = whole else { return };
     let mut end = 0;

@@ -17,7 +17,9 @@ use crate::error::{DbError, EngineError, Session};
 /// How often the wish to stop is looked at while a statement is at work.
 const POLL_MS: u64 = 50;
 /// How long a statement may be at work before it is looked at from another connection.
-const LOOK_AFTER_MS: u64 = 1_000;
+const LOOK_AFTER_MS: u64 = 300;
+/// How often it is looked at from then on.
+const LOOK_EVERY_MS: u64 = 1_000;
 /// How long the end of a statement is given before it is asked for again.
 const ASK_AGAIN_AFTER_MS: u64 = 500;
 /// The most warnings of a script that are told.
@@ -253,7 +255,7 @@ impl<'a> Run<'a> {
         watcher: &mut dyn Watcher,
         last: &mut Seen,
     ) -> Result<Executed, Bad> {
-        let mut looked = Instant::now();
+        let mut look_at = Instant::now() + Duration::from_millis(LOOK_AFTER_MS);
         let mut asked: Option<Instant> = None;
         loop {
             match answers.recv_timeout(Duration::from_millis(POLL_MS)) {
@@ -265,12 +267,12 @@ impl<'a> Run<'a> {
             if self.stop.load(Ordering::SeqCst) && asked.is_none_or(|at| at.elapsed() >= again) {
                 asked = Some(Instant::now());
                 watcher.interrupt();
-            } else if looked.elapsed() >= Duration::from_millis(LOOK_AFTER_MS) {
+            } else if Instant::now() >= look_at {
                 let seen = watcher.look();
                 let words = seen.words().map(|words| format!("{note}: {words}"));
                 self.tell(words.unwrap_or_else(|| note.to_owned()));
                 *last = seen;
-                looked = Instant::now();
+                look_at = Instant::now() + Duration::from_millis(LOOK_EVERY_MS);
             }
         }
     }

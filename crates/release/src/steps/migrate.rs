@@ -26,6 +26,9 @@ const ORPHAN_MS_MAX: u64 = 60_000;
 /// The longest time for which notes on statements that only change rows lie in memory of the
 /// system before they are on the disk, in milliseconds.
 const UNSYNCED_MS_MAX: u64 = 200;
+/// Behind so many statements of a script, one that only changes rows takes the place of the one
+/// before it in the journal: a script of ten million `INSERT`s must not fill the store.
+const KEPT_ROW_STATEMENTS: u64 = 1_000;
 
 pub(crate) struct Migrate;
 
@@ -145,8 +148,8 @@ fn end_orphans(cx: &mut Context<'_>) -> Result<(), Fault> {
 struct Log {
     store: Store,
     id: ReleaseId,
-    /// The script whose last statement only changed rows.
-    in_rows_of: Option<String>,
+    /// The script whose last statement only changed rows, and the number of that statement.
+    in_rows_of: Option<(String, u64)>,
     synced: Instant,
     is_full: bool,
 }
@@ -171,10 +174,16 @@ impl Log {
 
     fn intend(&mut self, at: &StatementAt) -> Result<(), StoreError> {
         let only_rows = changes_only_rows(&at.sql);
-        let follows = only_rows && self.in_rows_of.as_ref() == Some(&at.script);
-        self.in_rows_of = only_rows.then(|| at.script.clone());
-        self.sync(!follows)?;
-        self.store.statement_intent(self.id, at)
+        let here = only_rows.then(|| (at.script.clone(), at.number));
+        let before = std::mem::replace(&mut self.in_rows_of, here);
+        let before = before.filter(|(script, _)| only_rows && *script == at.script);
+        self.sync(before.is_none())?;
+        match before {
+            Some((_, number)) if number > KEPT_ROW_STATEMENTS => {
+                self.store.statement_moves_on(self.id, number, at)
+            }
+            _ => self.store.statement_intent(self.id, at),
+        }
     }
 
     fn end(
@@ -206,5 +215,20 @@ impl StatementLog for Log {
 
     fn failed(&mut self, at: &StatementAt, error: &str) -> Result<(), String> {
         self.end(at, false, 0, error).map_err(|error| crate::fault::chain(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_statements_that_change_rows_may_wait_for_the_disk_together() {
+        for rows in ["INSERT INTO a", "insert\tinto a", "Update a", "REPLACE INTO", "DELETE FROM a"] {
+            assert!(changes_only_rows(rows), "{rows}");
+        }
+        for other in ["ALTER TABLE a", "CREATE TABLE insert_it", "SET x = 1", "CALL p()", "", "/*!1 x"] {
+            assert!(!changes_only_rows(other), "{other}");
+        }
     }
 }

@@ -78,6 +78,32 @@ impl Store {
         Ok(())
     }
 
+    /// As [`Store::statement_intent`], in the place of the statement `from`, which was done.
+    pub fn statement_moves_on(
+        &self,
+        id: ReleaseId,
+        from: u64,
+        at: &StatementAt,
+    ) -> Result<(), StoreError> {
+        let moved = self.ask(|conn| {
+            conn.prepare_cached(
+                "UPDATE statement SET number = ?4, offset = ?5, excerpt = ?6, connection_id = ?7,
+                   state = 'intent', rows = NULL, note = NULL
+                 WHERE release = ?1 AND script = ?2 AND number = ?3 AND state = 'done'",
+            )?
+            .execute(params![
+                signed(id.0),
+                at.script,
+                signed(from),
+                signed(at.number),
+                signed(at.offset),
+                at.sql,
+                at.connection_id.map(signed)
+            ])
+        })?;
+        if moved == 1 { Ok(()) } else { self.statement_intent(id, at) }
+    }
+
     /// Writes down how a statement ended: `done` or `failed`, with rows and a note.
     pub fn statement_end(
         &self,
