@@ -154,7 +154,7 @@ fn words(error: &DbError) -> String {
 
 /// Runs SQL as a script of a release would run.
 fn run(scratch: &Settings, step: &Step) -> Result<(), DbError> {
-    let script = Script { name: "proposal".to_owned(), bytes: step.sql.clone().into_bytes() };
+    let script = Script::held("proposal", step.sql.as_bytes());
     let stop = AtomicBool::new(false);
     open(scratch)?.run_scripts(&[script], &mut Nowhere, &stop, &mut |_| {}).map(drop)
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::DbError;
 use crate::facts::{Facts, Sums};
 use crate::point::Point;
+pub use crate::script::Script;
 
 /// A database that a release works on. One value belongs to one thread at a time.
 ///
@@ -110,15 +111,6 @@ pub trait Database: Send {
 /// The most rows that [`Database::query`] hands back; more are an error, not a cut.
 pub const QUERY_ROWS_MAX: usize = 10_000;
 
-/// A SQL script of a release.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Script {
-    /// Its name, for people (`010-add-market.sql`).
-    pub name: String,
-    /// Its bytes as they were signed.
-    pub bytes: Vec<u8>,
-}
-
 /// Which statement of which script.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatementAt {
@@ -139,8 +131,8 @@ pub struct StatementAt {
 /// The length of a statement's excerpt in the journal and in errors.
 pub const SQL_EXCERPT_CHARS_MAX: usize = 200;
 
-/// The journal of executed statements. Each call is durable before it returns; an error stops
-/// the scripts.
+/// The journal of executed statements. Each call survives the death of this process before it
+/// returns, and the first intent of a connection a power cut; an error stops the scripts.
 pub trait StatementLog {
     /// The statement is about to be executed.
     fn intent(&mut self, at: &StatementAt) -> Result<(), String>;

@@ -11,13 +11,13 @@ mod database;
 mod error;
 mod facts;
 mod files;
+pub mod history;
 mod mariadb;
 mod point;
 mod postgres;
 pub mod scratch;
 mod settings;
 mod sqlite;
-mod stop;
 mod tool;
 
 pub use database::{
@@ -26,10 +26,11 @@ pub use database::{
 };
 pub use error::{DbError, EngineError, Session};
 pub use facts::{Facts, Sums, TableFacts, TableSum};
+pub use history::{HISTORY_TABLE, HistoryEntry};
 pub use mariadb::MariadbPoint;
 pub use point::{Point, PointWay};
 pub use postgres::PostgresPoint;
-pub use script::normalised_hash;
+pub use script::{BadPlaceholder, Placeholders, ScriptHashes, ScriptText, normalised_hash};
 pub use settings::{Engine, MariadbSettings, PostgresSettings, Secret, Settings, SqliteSettings};
 
 /// The database that `settings` name, entered once to see that it is there.

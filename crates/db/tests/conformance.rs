@@ -63,4 +63,6 @@ suite! {
     scripts::an_open_transaction_is_refused,
     scripts::a_script_may_have_its_own_transaction,
     scripts::what_one_script_sets_does_not_reach_the_next,
+    scripts::a_script_is_read_from_its_file_and_placeholders_are_filled,
+    scripts::the_mirror_of_the_journal_is_kept_and_is_no_part_of_the_game,
 }

@@ -1,20 +1,21 @@
-//! Each script of `corpus/`, executed by us and by the engine's own client: afterwards the two
-//! databases hold the same.
+//! Scripts, executed by us and by the engine's own client: afterwards the two databases hold the
+//! same. Those of `corpus/`, those that a seeded generator glues together, and very long ones.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::AtomicBool;
+#[path = "oracle/clients.rs"]
+mod clients;
+#[path = "oracle/generated.rs"]
+mod generated;
+#[path = "oracle/pieces.rs"]
+mod pieces;
 
-use entracte_db::{
-    Database, DbError, MariadbSettings, PostgresSettings, Script, Secret, Settings, SqliteSettings,
-    StatementAt, StatementLog, open,
-};
-use entracte_testbed::mariadb::Mariadb;
-use entracte_testbed::postgres::{Postgres, server_program};
-use entracte_testbed::process::program;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clients::{Both, Mariadbs, Postgreses, Sqlites, by_us};
+use entracte_db::{DbError, Script, open};
 
 /// Scripts with this prefix, and what the client is given: a file of its own where it lies
 /// beside (for what the client needs a delimiter and we do not).
@@ -32,122 +33,95 @@ fn corpus(prefix: &str) -> Vec<(PathBuf, PathBuf)> {
         })
         .collect();
     found.sort();
-    assert!(found.len() >= 3, "{found:?}");
+    assert!(found.len() >= 8, "{found:?}");
     found
 }
 
-struct NoLog;
-
-impl StatementLog for NoLog {
-    fn intent(&mut self, _: &StatementAt) -> Result<(), String> {
-        Ok(())
-    }
-    fn done(&mut self, _: &StatementAt, _: u64, _: &[String]) -> Result<(), String> {
-        Ok(())
-    }
-    fn failed(&mut self, _: &StatementAt, _: &str) -> Result<(), String> {
-        Ok(())
+fn the_corpus(both: &mut dyn Both) {
+    for (path, for_client) in corpus(both.prefix()) {
+        let shown = path.display();
+        let (ours, theirs) = both.fresh();
+        let script = Script::file("x.sql", &path);
+        let result = by_us(&mut *open(&ours).unwrap(), script);
+        if path.to_string_lossy().contains("refused") {
+            // What only the client can do, or nobody can read: said, and nothing is executed.
+            assert!(
+                matches!(&result, Err(DbError::Script { .. } | DbError::Refused { .. })),
+                "{shown}: {result:?}"
+            );
+            assert!(open(&ours).unwrap().sums().unwrap().tables.is_empty(), "{shown}");
+            continue;
+        }
+        let client = both.client(&for_client);
+        let said = String::from_utf8_lossy(&client.stderr);
+        assert_eq!(result.is_ok(), client.status.success(), "{shown}: {result:?}, {said}");
+        assert_eq!(result.is_ok(), !path.to_string_lossy().contains("fails"), "{shown}: {said}");
+        let (a, b) = (open(&ours).unwrap().sums().unwrap(), open(&theirs).unwrap().sums().unwrap());
+        assert!(!b.tables.is_empty(), "{shown}");
+        assert_eq!(b.differences(&a), Vec::<String>::new(), "{shown}");
     }
 }
 
-fn by_us(database: &mut dyn Database, path: &Path) -> Result<(), DbError> {
-    let script = Script { name: "x.sql".to_owned(), bytes: fs::read(path).unwrap() };
-    let stop = AtomicBool::new(false);
-    database.run_scripts(&[script], &mut NoLog, &stop, &mut |_| {}).map(drop)
-}
-
-fn compare(
-    path: &Path,
-    ours: &Result<(), DbError>,
-    client: &std::process::Output,
-    a: &Settings,
-    b: &Settings,
-) {
-    let said = String::from_utf8_lossy(&client.stderr);
-    assert_eq!(ours.is_ok(), client.status.success(), "{}: {ours:?}, {said}", path.display());
-    assert_eq!(ours.is_ok(), !path.to_string_lossy().contains("fails"), "{}", path.display());
-    let (a, b) = (open(a).unwrap().sums().unwrap(), open(b).unwrap().sums().unwrap());
-    assert!(!b.tables.is_empty(), "{}", path.display());
-    assert_eq!(b.differences(&a), Vec::<String>::new(), "{}", path.display());
+/// A script with one `INSERT` of 64 MB, read from its file.
+fn one_long_statement(both: &mut dyn Both) {
+    const BYTES: usize = 64_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("long.sql");
+    let mut file = std::io::BufWriter::new(fs::File::create(&path).unwrap());
+    file.write_all(b"CREATE TABLE t (a INT, b TEXT);\nINSERT INTO t VALUES (0, ';')").unwrap();
+    // Few rows, so that what is slow is the length and not the engine.
+    let row = format!(",\n(1, 'it''s; {}')", "x".repeat(40_000));
+    for _ in 0..BYTES / row.len() {
+        file.write_all(row.as_bytes()).unwrap();
+    }
+    file.write_all(b";\nINSERT INTO t VALUES (2, 'behind it');\n").unwrap();
+    file.into_inner().unwrap();
+    let (ours, theirs) = both.fresh();
+    by_us(&mut *open(&ours).unwrap(), Script::file("long.sql", &path)).unwrap();
+    let client = both.client(&path);
+    assert!(client.status.success(), "{}", String::from_utf8_lossy(&client.stderr));
+    let (a, b) = (open(&ours).unwrap().sums().unwrap(), open(&theirs).unwrap().sums().unwrap());
+    assert_eq!(b.differences(&a), Vec::<String>::new());
+    assert!(a.tables["t"].rows > 1_000);
 }
 
 #[test]
 fn mariadb_holds_the_same_after_us_and_after_its_client() {
-    let server = Mariadb::start();
-    for (number, (path, for_client)) in corpus("mariadb-").iter().enumerate() {
-        let settings = ["us", "client"].map(|who| {
-            let name = format!("{who}_{number}");
-            server.create_database(&name, &name, "");
-            Settings::Mariadb(MariadbSettings {
-                socket: Some(server.socket().to_owned()),
-                host: None,
-                port: 0,
-                user: "root".to_owned(),
-                password: Secret::default(),
-                database: name,
-                data_dir: None,
-                game_users: Vec::new(),
-            })
-        });
-        let client = Command::new(program(&["mariadb", "mysql"]))
-            .arg("--no-defaults")
-            .arg(format!("--socket={}", server.socket().display()))
-            .args(["--user=root", "--default-character-set=utf8mb4", &format!("client_{number}")])
-            .stdin(File::open(for_client).unwrap())
-            .output()
-            .unwrap();
-        let ours = by_us(&mut *open(&settings[0]).unwrap(), path);
-        compare(path, &ours, &client, &settings[0], &settings[1]);
-    }
+    let mut both = Mariadbs::start(&[]);
+    the_corpus(&mut both);
+    generated::compare(&mut both);
 }
 
 #[test]
 fn sqlite_holds_the_same_after_us_and_after_its_client() {
-    for (path, for_client) in corpus("sqlite-") {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = ["us", "client"].map(|who| {
-            let path = dir.path().join(who);
-            File::create(&path).unwrap();
-            Settings::Sqlite(SqliteSettings { path })
-        });
-        let client = Command::new(program(&["sqlite3"]))
-            .args(["-batch", "-bail"])
-            .arg(dir.path().join("client"))
-            .stdin(File::open(for_client).unwrap())
-            .output()
-            .unwrap();
-        let ours = by_us(&mut *open(&settings[0]).unwrap(), &path);
-        compare(&path, &ours, &client, &settings[0], &settings[1]);
-    }
+    let mut both = Sqlites::start();
+    the_corpus(&mut both);
+    generated::compare(&mut both);
 }
 
 #[test]
 fn postgres_holds_the_same_after_us_and_after_its_client() {
-    let server = Postgres::start();
-    for (number, (path, for_client)) in corpus("postgres-").iter().enumerate() {
-        let settings = ["us", "client"].map(|who| {
-            let name = format!("{who}_{number}");
-            // The same owner: whom an object belongs to is part of the sums.
-            server.root("postgres").batch_execute(&format!("CREATE DATABASE {name}")).unwrap();
-            Settings::Postgres(PostgresSettings {
-                socket_dir: Some(server.socket_dir().to_owned()),
-                host: None,
-                port: server.port(),
-                user: "postgres".to_owned(),
-                password: Secret::default(),
-                database: name,
-                game_users: Vec::new(),
-            })
-        });
-        let client = Command::new(server_program("psql"))
-            .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--username=postgres"])
-            .arg(format!("--host={}", server.socket_dir().display()))
-            .args([format!("--port={}", server.port()), format!("client_{number}")])
-            .env("PGCLIENTENCODING", "UTF8")
-            .stdin(File::open(for_client).unwrap())
-            .output()
-            .unwrap();
-        let ours = by_us(&mut *open(&settings[0]).unwrap(), path);
-        compare(path, &ours, &client, &settings[0], &settings[1]);
-    }
+    let mut both = Postgreses::start();
+    the_corpus(&mut both);
+    generated::compare(&mut both);
+}
+
+#[test]
+fn one_insert_of_64_mb_is_executed() {
+    one_long_statement(&mut Sqlites::start());
+    one_long_statement(&mut Mariadbs::start(&["--max-allowed-packet=1G"]));
+    one_long_statement(&mut Postgreses::start());
+}
+
+/// What the server would not take costs nothing: it is known before the first statement.
+#[test]
+fn a_statement_that_the_server_does_not_take_is_refused_before_the_first() {
+    let mut both = Mariadbs::start(&["--max-allowed-packet=1M"]);
+    let (ours, _) = both.fresh();
+    let text =
+        format!("CREATE TABLE t (a TEXT);\nINSERT INTO t VALUES ('{}');", "x".repeat(1 << 20));
+    let error = by_us(&mut *open(&ours).unwrap(), Script::held("long.sql", text)).unwrap_err();
+    assert!(matches!(&error, DbError::Refused { line: 2, .. }), "{error:?}");
+    assert!(error.to_string().contains("max_allowed_packet"), "{error}");
+    assert!(open(&ours).unwrap().sums().unwrap().tables.is_empty());
 }

@@ -65,7 +65,7 @@ fn it_behaves_as_the_live_server_and_is_gone_afterwards() {
             Ok(())
         }
     }
-    let script = Script { name: "x".into(), bytes: b"CREATE TABLE \"t\" (a INT)".to_vec() };
+    let script = Script::held("x", b"CREATE TABLE \"t\" (a INT)");
     database.run_scripts(&[script], &mut NoLog, &AtomicBool::new(false), &mut |_| {}).unwrap();
     assert_eq!(database.sums().unwrap().tables.len(), 1);
     drop(scratch);

@@ -12,7 +12,6 @@ pub(crate) mod record;
 mod tar;
 mod walk;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -33,8 +32,10 @@ use crate::{PackageError, Progress, scripts};
 
 /// The longest record in bytes: a delta of some 200,000 files.
 pub const RECORD_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// The longest script or document in bytes: they are read as a whole.
+/// The longest document in bytes: they are read as a whole.
 pub const DOCUMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// The longest script in bytes: they go from the archive to the disk, never into memory.
+pub const SCRIPT_BYTES_MAX: u64 = 64 * 1024 * 1024 * 1024;
 
 /// A record whose signature is good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,23 +129,26 @@ impl Archive {
         self.one(name, |item| matches!(item, Item::Script(named) if named.name.as_str() == name))
     }
 
-    /// All scripts with their contents, in the order in which they run.
-    pub fn scripts(&self) -> Result<Vec<(String, Vec<u8>)>, PackageError> {
+    /// Unpacks all scripts into an empty folder; names and paths in the order in which they run.
+    ///
+    /// Nothing is synced, and on an error what was written until then stays: the files are only
+    /// to be used after `Ok`, which says that every byte of them was verified.
+    pub fn unpack_scripts(&self, into: &Path) -> Result<Vec<(String, PathBuf)>, PackageError> {
+        let root = Root::open(into)?;
         let mut missing = self.record().scripts.len();
-        let mut found = BTreeMap::new();
         if missing > 0 {
             self.walk(&mut |item, reader| {
                 if let Item::Script(named) = item {
-                    found.insert(named.name.clone(), read_all(named, reader, &self.path)?);
+                    let (size, hash) = (named.size, named.hash);
+                    let entry = Entry::File { size, hash, exec: false };
+                    write_new(&root, &named.name, &entry, reader)?;
                     missing -= 1;
                 }
                 Ok(if missing == 0 { Flow::Enough } else { Flow::Next })
             })?;
         }
         let in_order = self.record().scripts.iter();
-        Ok(in_order
-            .filter_map(|named| Some((named.name.to_string(), found.remove(&named.name)?)))
-            .collect())
+        Ok(in_order.map(|named| (named.name.to_string(), root.full(&named.name))).collect())
     }
 
     /// The script that takes `script` back, where the package has one.

@@ -172,8 +172,12 @@ fn the_same_input_gives_the_same_bytes() {
 fn scripts_and_documents_are_read_back() {
     let game = game();
     let archive = game.open(&game.pack().archive).unwrap();
-    let names: Vec<_> = archive.scripts().unwrap().into_iter().map(|(name, _)| name).collect();
+    let into = game.path("scripts");
+    fs::create_dir(&into).unwrap();
+    let unpacked = archive.unpack_scripts(&into).unwrap();
+    let names: Vec<_> = unpacked.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["2-first.sql", "10-second.sql"]);
+    assert_eq!(fs::read(&unpacked[1].1).unwrap(), b"ALTER TABLE a ADD b INT;\n");
     assert_eq!(archive.script("10-second.sql").unwrap(), b"ALTER TABLE a ADD b INT;\n");
     assert_eq!(archive.down("2-first.sql").unwrap().unwrap(), b"DROP TABLE a;\n");
     assert_eq!(archive.down("10-second.sql").unwrap(), None);

@@ -87,12 +87,14 @@ pub fn rehearse(
     let point = database.take_point(&point_dir, &mut |_| {}).doing("taking the rollback point")?;
     let point_ms = elapsed_ms(began);
 
+    let scripts_dir = dir.join("scripts");
+    std::fs::create_dir_all(&scripts_dir).doing("making the scripts' folder")?;
     let scripts: Vec<entracte_db::Script> = archive
-        .scripts()
+        .unpack_scripts(&scripts_dir)
         .doing("reading the scripts")?
         .into_iter()
         .filter(|(name, _)| !matches!(store.script(name), Ok(Some(_))))
-        .map(|(name, bytes)| entracte_db::Script { name, bytes })
+        .map(|(name, path)| entracte_db::Script::file(name, path).with(&target.placeholders))
         .collect();
     say(&format!("running {} scripts", scripts.len()));
     let began = Instant::now();

@@ -30,6 +30,8 @@ pub struct Target {
     pub hardlink: bool,
     /// The game's database, if it has one.
     pub database: Option<entracte_db::Settings>,
+    /// What stands for what in the scripts (`%PREFIX%`).
+    pub placeholders: entracte_db::Placeholders,
     /// Where the gate's control socket is.
     pub gate_socket: PathBuf,
     /// The folder in which the gate keeps its state.

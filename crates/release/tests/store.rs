@@ -236,3 +236,41 @@ fn a_rollback_gives_fragments_back_and_with_its_data_the_scripts_too() {
         assert!(store.consumed_fragments().unwrap().is_empty());
     }
 }
+
+#[test]
+fn a_statement_may_take_the_place_of_one_that_is_done_and_of_no_other() {
+    let (_dir, _, mut store) = store();
+    store.create_release(&plan(1), UnixMs(5), None).unwrap();
+    let id = ReleaseId(1);
+    let at = |number| StatementAt {
+        script: "010-market.sql".into(),
+        number,
+        line: number,
+        offset: 10 * number,
+        sql: "INSERT INTO players".into(),
+        connection_id: Some(40),
+    };
+    store.statement_intent(id, &at(1)).unwrap();
+    store.statement_end(id, &at(1), true, 1, "").unwrap();
+    store.statement_moves_on(id, 1, &at(2)).unwrap();
+    assert_eq!(store.statements(id).unwrap(), (1, 0));
+    assert_eq!(store.unfinished_statements(id).unwrap()[0].number, 2);
+    // What is not known to have ended stays.
+    store.statement_moves_on(id, 2, &at(3)).unwrap();
+    assert_eq!(store.statements(id).unwrap(), (2, 0));
+}
+
+#[test]
+fn a_script_that_was_declared_counts_as_run_until_a_release_runs_it() {
+    let (_dir, _, mut store) = store();
+    let (hash, raw) = (Hash::of(b"n"), Hash::of(b"r"));
+    store.declare_script("009-it's.sql", &hash, &raw, UnixMs(4)).unwrap();
+    let applied = store.script("009-it's.sql").unwrap().unwrap();
+    assert_eq!((applied.hash, applied.raw_hash, applied.release), (hash, raw, None));
+    assert_eq!((applied.at, applied.when().as_str()), (UnixMs(4), "was declared as run"));
+    store.create_release(&plan(1), UnixMs(5), None).unwrap();
+    store.script_applied(ReleaseId(1), "010-market.sql", &hash, &raw, UnixMs(9)).unwrap();
+    assert_eq!(store.script_names().unwrap(), ["009-it's.sql", "010-market.sql"]);
+    store.statements_undone(ReleaseId(1)).unwrap();
+    assert_eq!(store.script_names().unwrap(), ["009-it's.sql"]);
+}

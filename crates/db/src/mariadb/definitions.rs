@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connect::{Row, Server, column, ident, number};
 use crate::error::DbError;
+use crate::history::HISTORY_TABLE;
 use crate::script::{Engine, squeeze};
 
 /// All definitions of a database.
@@ -85,7 +86,7 @@ impl Definitions {
         let mut add = |kind, name: String, text: String| {
             schema.objects.insert(Object { kind, name }, text);
         };
-        for table in &self.tables {
+        for table in self.tables.iter().filter(|table| table.name != HISTORY_TABLE) {
             add(Kind::Table, table.name.clone(), without_next_value(&table.create));
         }
         for sequence in &self.sequences {

@@ -1,24 +1,18 @@
 //! Executing scripts on MariaDB: statement by statement, for its DDL commits by itself.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 
-use super::connect::{self, Server, column};
-use crate::database::{
-    Progress, SQL_EXCERPT_CHARS_MAX, Script, ScriptDone, ScriptsDone, StatementAt, StatementLog,
-};
+use super::connect::{self, Server, code, column};
+use super::waiting::Outside;
+use crate::database::{Progress, Script, ScriptDone, ScriptsDone, StatementLog};
 use crate::error::{DbError, EngineError};
-use crate::script::{self, Engine, QuoteMode, Statement, excerpt, leading_words};
+use crate::script::run::{Executed, Executor, Failed, Run};
+use crate::script::survey::{Surveyed, Unwanted, survey};
+use crate::script::{self, Engine, QuoteMode, Statement, leading_words};
 use crate::settings::MariadbSettings;
-use crate::stop::interruptible;
 
-/// The most warnings of a statement that are read, and of a script that are told.
+/// The most warnings of a statement that are read.
 const WARNINGS_MAX: usize = 20;
-
-struct Parsed<'a> {
-    name: &'a str,
-    statements: Vec<Statement>,
-}
 
 pub(super) fn run(
     settings: &MariadbSettings,
@@ -27,34 +21,47 @@ pub(super) fn run(
     stop: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ScriptsDone, DbError> {
-    let mut server = connect::plain(settings)?;
-    let mode = server.text_for("SELECT @@GLOBAL.sql_mode", "reading the server's sql_mode")?;
-    let mode = QuoteMode::of(&mode);
-    drop(server);
-    let parsed = scripts
-        .iter()
-        .map(|script| parse(script, mode, &settings.database))
-        .collect::<Result<Vec<_>, _>>()?;
-    let total = parsed.iter().map(|script| script.statements.len() as u64).sum();
-    let mut run = Run { settings, log, stop, progress, done: 0, total };
-    let scripts = parsed.iter().map(|script| run.script(script)).collect::<Result<Vec<_>, _>>()?;
-    Ok(ScriptsDone { scripts, one_transaction: false })
+    let limits = Limits::read(&mut connect::plain(settings)?)?;
+    let dialect = (Engine::Mariadb, limits.mode);
+    let surveyed = survey(dialect.0, dialect.1, scripts, &mut |statement| {
+        limits.too_long(statement).or_else(|| {
+            leads_elsewhere(&statement.text, &settings.database).map(|what| Unwanted {
+                what,
+                hint: format!("the rollback point covers the database {} only", settings.database),
+            })
+        })
+    })?;
+    let mut run = Run::new(dialect, &surveyed, log, stop, progress);
+    let scripts = surveyed.iter().map(|surveyed| script(settings, &mut run, surveyed));
+    Ok(ScriptsDone { scripts: scripts.collect::<Result<_, _>>()?, one_transaction: false })
 }
 
-fn parse<'a>(script: &'a Script, mode: QuoteMode, database: &str) -> Result<Parsed<'a>, DbError> {
-    let statements = script::statements_in(Engine::Mariadb, mode, &script.bytes)
-        .map_err(|source| DbError::Script { script: script.name.clone(), source })?;
-    for statement in &statements {
-        if let Some(what) = leads_elsewhere(&statement.text, database) {
-            return Err(DbError::Refused {
-                script: script.name.clone(),
-                line: statement.line,
-                what,
-                hint: format!("the rollback point covers the database {database} only"),
-            });
-        }
+/// What the server takes, and how it reads it.
+struct Limits {
+    mode: QuoteMode,
+    packet_bytes_max: u64,
+}
+
+impl Limits {
+    fn read(server: &mut Server) -> Result<Self, DbError> {
+        let mode = server.text_for("SELECT @@GLOBAL.sql_mode", "reading the server's sql_mode")?;
+        let doing = "reading the server's max_allowed_packet";
+        let packet = server.text_for("SELECT @@max_allowed_packet", doing)?;
+        let packet_bytes_max = packet.parse().unwrap_or(u64::MAX);
+        Ok(Self { mode: QuoteMode::of(&mode), packet_bytes_max })
     }
-    Ok(Parsed { name: &script.name, statements })
+
+    /// A longer one would cost the connection in the middle of the script.
+    fn too_long(&self, statement: &Statement) -> Option<Unwanted> {
+        let bytes = statement.text.len() as u64 + 1;
+        (bytes > self.packet_bytes_max).then(|| Unwanted {
+            what: format!(
+                "a statement of {bytes} bytes, and the server takes {} at most",
+                self.packet_bytes_max
+            ),
+            hint: "raise max_allowed_packet, or write it as several statements".to_owned(),
+        })
+    }
 }
 
 /// What would be out of the rollback point's reach.
@@ -72,113 +79,48 @@ fn leads_elsewhere(sql: &str, database: &str) -> Option<String> {
     }
 }
 
-struct Run<'a> {
-    settings: &'a MariadbSettings,
-    log: &'a mut dyn StatementLog,
-    stop: &'a AtomicBool,
-    progress: &'a mut dyn FnMut(Progress),
-    done: u64,
-    total: u64,
+fn script(
+    settings: &MariadbSettings,
+    run: &mut Run<'_>,
+    surveyed: &Surveyed<'_>,
+) -> Result<ScriptDone, DbError> {
+    // A new connection each, so that nothing that one script sets reaches the next.
+    let mut server = connect::plain(settings)?;
+    let mut watcher = Outside::new(settings, server.id());
+    let done = run.script(surveyed, &mut server, &mut watcher)?;
+    if server.is_mariadb {
+        let open = server.text_for("SELECT @@in_transaction", "looking at the transaction")?;
+        if open == "1" {
+            return Err(DbError::OpenTransaction { script: done.name });
+        }
+    }
+    Ok(done)
 }
 
-impl Run<'_> {
-    fn script(&mut self, script: &Parsed<'_>) -> Result<ScriptDone, DbError> {
-        // A new connection each, so that nothing that one script sets reaches the next.
-        let mut server = connect::plain(self.settings)?;
-        let id = server.id();
-        let settings = self.settings.clone();
-        let kill = move || {
-            // The statement may be over, or the server gone: then there is nothing to end, and
-            // the script's own connection says so.
-            if let Ok(mut other) = connect::plain(&settings) {
-                drop(other.run(&format!("KILL QUERY {id}")));
-            }
-        };
-        interruptible(self.stop, kill, || self.statements(&mut server, script))
+impl Executor for Server {
+    fn connection_id(&self) -> Option<u64> {
+        Some(self.id())
     }
 
-    fn statements(
-        &mut self,
-        server: &mut Server,
-        script: &Parsed<'_>,
-    ) -> Result<ScriptDone, DbError> {
-        let began = Instant::now();
-        let mut done = ScriptDone {
-            name: script.name.to_owned(),
-            statements: script.statements.len() as u64,
-            rows: 0,
-            warnings: Vec::new(),
-            duration_ms: 0,
-        };
-        for (number, statement) in (1..).zip(&script.statements) {
-            let (rows, warnings) = self.statement(server, script.name, number, statement)?;
-            done.rows += rows;
-            let room = WARNINGS_MAX - done.warnings.len();
-            let told = warnings.iter().take(room);
-            done.warnings.extend(told.map(|said| format!("line {}: {said}", statement.line)));
-            self.done += 1;
-            (self.progress)(Progress {
-                done: self.done,
-                total: self.total,
-                unit: "statements",
-                note: script.name.to_owned(),
-            });
-        }
-        if server.is_mariadb {
-            let open = server.text_for("SELECT @@in_transaction", "looking at the transaction")?;
-            if open == "1" {
-                return Err(DbError::OpenTransaction { script: script.name.to_owned() });
+    fn execute(&mut self, sql: &str) -> Result<Executed, Failed> {
+        match self.run(sql) {
+            Ok(rows) => Ok(Executed { rows, warnings: warnings(self) }),
+            Err(error) => {
+                Err(Failed { waited_for_lock: error.code == Some(code::LOCK_WAIT), error })
             }
         }
-        done.duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(done)
     }
 
-    /// A crash between the intent and what follows it leaves open whether the statement was
-    /// executed: the point is restored, never the rest executed.
-    fn statement(
-        &mut self,
-        server: &mut Server,
-        script: &str,
-        number: u64,
-        statement: &Statement,
-    ) -> Result<(u64, Vec<String>), DbError> {
-        let stopped = || DbError::Stopped { script: script.to_owned(), line: statement.line };
-        if self.stop.load(Ordering::SeqCst) {
-            return Err(stopped());
-        }
-        let at = StatementAt {
-            script: script.to_owned(),
-            number,
-            line: statement.line,
-            offset: statement.offset,
-            sql: excerpt(&statement.text, SQL_EXCERPT_CHARS_MAX),
-            connection_id: Some(server.id()),
-        };
-        let logged = |result: Result<(), String>| result.map_err(|said| DbError::Log { said });
-        logged(self.log.intent(&at))?;
-        match server.run(&statement.text) {
-            Ok(rows) => {
-                let warnings = warnings(server);
-                logged(self.log.done(&at, rows, &warnings))?;
-                Ok((rows, warnings))
-            }
-            Err(source) => {
-                logged(self.log.failed(&at, &source.to_string()))?;
-                if self.stop.load(Ordering::SeqCst) {
-                    return Err(stopped());
-                }
-                let StatementAt { script, line, number, sql, .. } = at;
-                Err(DbError::Statement { script, line, number, sql, source })
-            }
-        }
+    /// There is no transaction around all scripts.
+    fn stands(&mut self) -> Result<bool, EngineError> {
+        Ok(true)
     }
 }
 
 /// What the server warned of; that they cannot be read is no reason to fail a statement that
 /// succeeded.
 fn warnings(server: &mut Server) -> Vec<String> {
-    if server.warnings() == 0 {
+    if Server::warnings(server) == 0 {
         return Vec::new();
     }
     let shown: Result<_, EngineError> = server.rows(&format!("SHOW WARNINGS LIMIT {WARNINGS_MAX}"));

@@ -180,7 +180,13 @@ pub(crate) fn seed_table(
 
 fn is_binary(kind: &str) -> bool {
     const OTHERS: [&str; 8] = [
-        "bit", "geometry", "point", "linestring", "polygon", "multipoint", "multilinestring",
+        "bit",
+        "geometry",
+        "point",
+        "linestring",
+        "polygon",
+        "multipoint",
+        "multilinestring",
         "multipolygon",
     ];
     kind.ends_with("blob") || kind.ends_with("binary") || OTHERS.contains(&kind)

@@ -9,6 +9,7 @@ use super::definitions::{Definitions, Sequence, Table};
 use super::rights::Rights;
 use crate::error::{DbError, EngineError};
 use crate::facts::{Facts, Sums, TableFacts, TableSum, schema_hash};
+use crate::history::HISTORY_TABLE;
 use crate::settings::MariadbSettings;
 
 pub(super) fn facts(server: &mut Server, settings: &MariadbSettings) -> Result<Facts, DbError> {
@@ -94,7 +95,7 @@ fn notes_on_tools() -> Vec<String> {
 pub(super) fn sums(server: &mut Server) -> Result<Sums, DbError> {
     let definitions = Definitions::read(server)?;
     let mut tables = BTreeMap::new();
-    for table in &definitions.tables {
+    for table in definitions.tables.iter().filter(|table| table.name != HISTORY_TABLE) {
         tables.insert(table.name.clone(), table_sum(server, table)?);
     }
     for sequence in &definitions.sequences {

@@ -7,6 +7,7 @@ use entracte_model::schema::{Kind, Object, Schema};
 
 use super::dump;
 use crate::error::DbError;
+use crate::history::HISTORY_TABLE;
 use crate::settings::PostgresSettings;
 
 /// One entry of the listing.
@@ -29,7 +30,9 @@ impl Definitions {
     pub(super) fn read(settings: &PostgresSettings) -> Result<Self, DbError> {
         let mut listing = Vec::new();
         dump::write(settings, dump::Scope::SchemaOnly, &mut listing, 0, &mut |_| {})?;
-        Ok(Self { entries: entries(&String::from_utf8_lossy(&listing)) })
+        let mut entries = entries(&String::from_utf8_lossy(&listing));
+        entries.retain(|entry| entry.name != HISTORY_TABLE);
+        Ok(Self { entries })
     }
 
     /// What two servers share: without owners and grants, whose accounts differ between them.

@@ -13,6 +13,7 @@ mod scripts;
 mod sessions;
 mod snapshot;
 mod sums;
+mod waiting;
 
 use std::io::{Read, Write};
 use std::path::Path;

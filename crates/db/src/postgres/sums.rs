@@ -8,6 +8,7 @@ use super::rights::Rights;
 use super::{dump, properties};
 use crate::error::DbError;
 use crate::facts::{Facts, Sums, TableFacts, TableSum, schema_hash};
+use crate::history::HISTORY_TABLE;
 use crate::settings::PostgresSettings;
 
 /// Schemas of the server itself.
@@ -75,7 +76,8 @@ pub(super) fn sums(settings: &PostgresSettings) -> Result<Sums, DbError> {
     let mut tables = BTreeMap::new();
     let sql = format!(
         "SELECT n.nspname, c.relname, c.relispopulated FROM pg_class c
-         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OURS} AND {WITH_ROWS}"
+         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE {OURS} AND {WITH_ROWS}
+         AND c.relname <> '{HISTORY_TABLE}'"
     );
     for row in server.rows_for(&sql, "listing the tables")? {
         let (schema, name) = (column(&row, 0), column(&row, 1));

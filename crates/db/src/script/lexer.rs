@@ -98,6 +98,16 @@ impl Splitter {
         Ok(Found::Statement { statement, consumed })
     }
 
+    /// The error for a statement whose end is not found within `bytes_max`.
+    pub(super) fn endless(&self, bytes_max: usize) -> ScriptError {
+        ScriptError {
+            line: self.line,
+            expected: format!("the end of a statement within {bytes_max} bytes"),
+            found: "more of it".to_owned(),
+            hint: "look for a missing delimiter, or write it as several statements".to_owned(),
+        }
+    }
+
     /// A script that changes `sql_mode` changes how the server reads the rest of it.
     fn follow_sql_mode(&mut self, text: &str) {
         if self.engine != Engine::Mariadb {

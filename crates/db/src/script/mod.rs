@@ -3,14 +3,17 @@
 
 mod compound;
 mod lexer;
+pub(crate) mod run;
+mod source;
 mod squeeze;
 mod stream;
+pub(crate) mod survey;
 mod tokens;
 
-use entracte_model::Hash;
-
+use crate::error::DbError;
 pub use crate::settings::Engine;
 pub use lexer::{Found, Splitter};
+pub use source::{BadPlaceholder, Placeholders, Script, ScriptHashes, ScriptText, normalised_hash};
 pub use squeeze::squeeze;
 pub use stream::{StatementReader, StreamError};
 
@@ -91,20 +94,12 @@ pub fn statements_in(
     }
 }
 
-/// The hash of a script without its BOM and with LF line ends: what stays equal when an editor
-/// or a version control system rewrites line ends.
-pub fn normalised_hash(bytes: &[u8]) -> Hash {
-    let bytes = bytes.strip_prefix(lexer::BOM).unwrap_or(bytes);
-    let mut hasher = blake3::Hasher::new();
-    let mut start = 0;
-    for (at, pair) in bytes.windows(2).enumerate() {
-        if pair == b"\r\n" {
-            hasher.update(&bytes[start..at]);
-            start = at + 1;
-        }
-    }
-    hasher.update(&bytes[start..]);
-    hasher.finalize().into()
+/// Reads scripts to their ends as `engine` would, executing nothing.
+///
+/// # Errors
+/// [`DbError::Script`] for the first that cannot be read as a list of statements.
+pub fn check(engine: Engine, mode: QuoteMode, scripts: &[Script]) -> Result<(), DbError> {
+    survey::survey(engine, mode, scripts, &mut |_| None).map(drop)
 }
 
 /// The first `max` characters of a statement on one line, for journals and errors.

@@ -6,6 +6,8 @@ use super::{Engine, Found, QuoteMode, ScriptError, Splitter, Statement};
 
 /// What is read from the stream at a time at least.
 const READ_BYTES: usize = 256 << 10;
+/// The most room that is kept for the next statement.
+const KEPT_BYTES: usize = 4 << 20;
 /// The longest statement: the most that a server can be told to accept.
 const STATEMENT_BYTES_MAX: usize = 1 << 30;
 
@@ -16,6 +18,7 @@ pub struct StatementReader<R> {
     buffer: Vec<u8>,
     start: usize,
     at_end: bool,
+    statement_bytes_max: usize,
 }
 
 /// A stream that could not be read, or what was read is no script.
@@ -33,7 +36,15 @@ impl<R: Read> StatementReader<R> {
     /// A reader at the beginning of a script.
     pub fn new(engine: Engine, mode: QuoteMode, input: R) -> Self {
         let splitter = Splitter::new(engine, mode);
-        Self { input, splitter, buffer: Vec::new(), start: 0, at_end: false }
+        let statement_bytes_max = STATEMENT_BYTES_MAX;
+        Self { input, splitter, buffer: Vec::new(), start: 0, at_end: false, statement_bytes_max }
+    }
+
+    /// The same with another bound on a statement's length.
+    #[cfg(test)]
+    pub(super) fn with_bound(mut self, bytes: usize) -> Self {
+        self.statement_bytes_max = bytes;
+        self
     }
 
     /// The next statement; `None` at the end.
@@ -54,12 +65,16 @@ impl<R: Read> StatementReader<R> {
     }
 
     /// Doubles what is at hand, so that a long statement is scanned a constant number of times.
-    fn fill(&mut self) -> io::Result<()> {
+    fn fill(&mut self) -> Result<(), StreamError> {
         self.buffer.drain(..self.start);
         self.start = 0;
+        // A long statement's room is not kept for the short ones behind it.
+        if self.buffer.len() < READ_BYTES && self.buffer.capacity() > KEPT_BYTES {
+            self.buffer.shrink_to(READ_BYTES);
+        }
         let held = self.buffer.len();
-        if held >= STATEMENT_BYTES_MAX {
-            return Err(io::Error::other("a statement is longer than 1 GiB"));
+        if held >= self.statement_bytes_max {
+            return Err(StreamError::Script(self.splitter.endless(self.statement_bytes_max)));
         }
         let wanted = held.max(READ_BYTES);
         let read = (&mut self.input).take(wanted as u64).read_to_end(&mut self.buffer)?;

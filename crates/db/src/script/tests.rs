@@ -249,7 +249,7 @@ fn a_change_of_the_sql_mode_changes_the_quotes() {
 fn hashes_do_not_depend_on_line_ends_or_the_byte_order_mark() {
     let hash = normalised_hash(b"a\nb\nc");
     assert_eq!(normalised_hash(b"\xef\xbb\xbfa\r\nb\r\nc"), hash);
-    assert_eq!(hash, Hash::of(b"a\nb\nc"));
+    assert_eq!(hash, entracte_model::Hash::of(b"a\nb\nc"));
     for other in [&b"a\nb\nc\n"[..], b"a\rb\nc", b"a\n\nb\nc", b"a\nb \nc"] {
         assert_ne!(normalised_hash(other), hash);
     }
@@ -263,4 +263,22 @@ fn excerpts_are_short_and_on_one_line() {
         leading_words(Engine::Mariadb, "/*!40000 create*/ -- x\n `t` table", 3),
         ["CREATE", "T", "TABLE"]
     );
+}
+
+#[test]
+fn a_statement_without_an_end_is_refused_within_a_bound() {
+    let script = format!("SELECT 1;\nSELECT '{}", "x".repeat(3 << 20));
+    let reader = |bound| {
+        let mode = QuoteMode::default();
+        let mut reader =
+            StatementReader::new(Engine::Mariadb, mode, script.as_bytes()).with_bound(bound);
+        assert_eq!(reader.next_statement().unwrap().unwrap().text, "SELECT 1");
+        reader.next_statement().unwrap_err().to_string()
+    };
+    let bounded = reader(1 << 20);
+    assert!(
+        bounded.starts_with("line 1: expected the end of a statement within 1048576"),
+        "{bounded}"
+    );
+    assert!(reader(1 << 30).contains("line 2: expected the closing '"), "{}", reader(1 << 30));
 }

@@ -66,13 +66,13 @@ fn locked_version(connection: &Connection) -> Result<Option<i64>, DbError> {
     version.map(Some).map_err(doing())
 }
 
-fn is_locked(error: &rusqlite::Error) -> bool {
+pub(super) fn is_locked(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
     matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked))
 }
 
 /// The processes that have the database open, as far as the system lets us see them.
-fn holders(path: &Path) -> Vec<Session> {
+pub(super) fn holders(path: &Path) -> Vec<Session> {
     let Ok(path) = fs::canonicalize(path) else { return Vec::new() };
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let own = u64::from(std::process::id());

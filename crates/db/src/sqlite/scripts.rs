@@ -1,28 +1,21 @@
 //! Executing scripts on SQLite: all of them in one transaction where they allow it.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
-use rusqlite::Connection;
 use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::{Connection, InterruptHandle};
 
-use super::Sqlite;
-use crate::database::{
-    Progress, SQL_EXCERPT_CHARS_MAX, Script, ScriptDone, ScriptsDone, StatementAt, StatementLog,
-};
-use crate::error::DbError;
-use crate::script::{self, Engine, Statement, excerpt, leading_words};
-use crate::stop::interruptible;
+use super::{Sqlite, fence};
+use crate::database::{Progress, Script, ScriptDone, ScriptsDone, StatementLog};
+use crate::error::{DbError, EngineError, Session as Holder};
+use crate::script::run::{Executed, Executor, Failed, Run, Seen, Watcher};
+use crate::script::survey::{Surveyed, Unwanted, survey};
+use crate::script::{Engine, QuoteMode, Statement, leading_words};
 
 /// The most broken foreign keys that are told.
 const VIOLATIONS_SHOWN_MAX: usize = 100;
-
-/// A script with its statements.
-struct Parsed<'a> {
-    name: &'a str,
-    statements: Vec<Statement>,
-}
 
 pub(super) fn run(
     sqlite: &Sqlite,
@@ -31,33 +24,26 @@ pub(super) fn run(
     stop: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<ScriptsDone, DbError> {
-    let parsed = scripts.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-    let total = parsed.iter().map(|script| script.statements.len() as u64).sum();
-    let mut run = Run { log, stop, progress, done: 0, total };
-    let together =
-        parsed.iter().all(|script| script.statements.iter().all(fits_into_a_transaction));
+    let dialect = (Engine::Sqlite, QuoteMode::default());
+    let mut together = true;
+    let surveyed = survey(dialect.0, dialect.1, scripts, &mut |statement| {
+        together &= fits_into_a_transaction(statement);
+        leads_elsewhere(statement)
+    })?;
+    let mut run = Run::new(dialect, &surveyed, log, stop, progress);
     if together {
-        run.in_one_transaction(&sqlite.connect()?, &parsed)
+        in_one_transaction(&mut run, sqlite, &surveyed)
     } else {
-        run.one_by_one(sqlite, &parsed)
+        one_by_one(&mut run, sqlite, &surveyed)
     }
 }
 
-fn parse(script: &Script) -> Result<Parsed<'_>, DbError> {
-    let statements = script::statements(Engine::Sqlite, &script.bytes)
-        .map_err(|source| DbError::Script { script: script.name.clone(), source })?;
-    for statement in &statements {
-        let word = leading_words(Engine::Sqlite, &statement.text, 1).pop().unwrap_or_default();
-        if matches!(word.as_str(), "ATTACH" | "DETACH") {
-            return Err(DbError::Refused {
-                script: script.name.clone(),
-                line: statement.line,
-                what: format!("{word} reaches a file that the rollback point does not hold"),
-                hint: "change that database with a release of its own".to_owned(),
-            });
-        }
-    }
-    Ok(Parsed { name: &script.name, statements })
+fn leads_elsewhere(statement: &Statement) -> Option<Unwanted> {
+    let word = leading_words(Engine::Sqlite, &statement.text, 1).pop().unwrap_or_default();
+    matches!(word.as_str(), "ATTACH" | "DETACH").then(|| Unwanted {
+        what: format!("{word} reaches a file that the rollback point does not hold"),
+        hint: "change that database with a release of its own".to_owned(),
+    })
 }
 
 /// False for what the engine refuses or ignores inside a transaction, and for what ends one.
@@ -85,165 +71,137 @@ fn fits_into_a_transaction(statement: &Statement) -> bool {
     }
 }
 
-struct Run<'a> {
-    log: &'a mut dyn StatementLog,
-    stop: &'a AtomicBool,
-    progress: &'a mut dyn FnMut(Progress),
-    done: u64,
-    total: u64,
-}
-
-impl Run<'_> {
-    /// Until the COMMIT a crash leaves the database as it was, by its own journal.
-    fn in_one_transaction(
-        &mut self,
-        connection: &Connection,
-        scripts: &[Parsed<'_>],
-    ) -> Result<ScriptsDone, DbError> {
-        let doing = |what: &str| DbError::engine::<rusqlite::Error>(what.to_owned());
-        connection.execute_batch("BEGIN IMMEDIATE").map_err(doing("beginning"))?;
-        let result = self.all(connection, scripts);
-        let checked = result.and_then(|(done, broken_before)| {
-            check_foreign_keys(connection, &broken_before).map(|()| done)
-        });
-        match checked {
-            Ok(scripts) => {
-                connection.execute_batch("COMMIT").map_err(doing("committing the scripts"))?;
-                Ok(ScriptsDone { scripts, one_transaction: true })
-            }
-            Err(error) => {
-                if !connection.is_autocommit() {
-                    connection.execute_batch("ROLLBACK").map_err(doing("undoing the scripts"))?;
-                }
-                Err(error)
-            }
+/// Until the COMMIT a crash leaves the database as it was, by its own journal.
+fn in_one_transaction(
+    run: &mut Run<'_>,
+    sqlite: &Sqlite,
+    scripts: &[Surveyed<'_>],
+) -> Result<ScriptsDone, DbError> {
+    let doing = |what: &str| DbError::engine::<rusqlite::Error>(what.to_owned());
+    let mut session = Session { connection: sqlite.connect()?, in_transaction: true };
+    session.connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| {
+        if !fence::is_locked(&error) {
+            return doing("beginning")(error);
         }
-    }
-
-    fn all(
-        &mut self,
-        connection: &Connection,
-        scripts: &[Parsed<'_>],
-    ) -> Result<(Vec<ScriptDone>, BTreeSet<String>), DbError> {
-        let broken_before = broken_foreign_keys(connection)?;
-        let mut done = Vec::new();
-        for script in scripts {
-            done.push(self.script(connection, script, true)?);
+        let hint = "end them, and begin again".to_owned();
+        DbError::StillWriting { sessions: fence::holders(&sqlite.path), hint }
+    })?;
+    let result = all(run, sqlite, &mut session, scripts);
+    let connection = &session.connection;
+    let checked = result.and_then(|(done, broken_before)| {
+        check_foreign_keys(connection, &broken_before).map(|()| done)
+    });
+    match checked {
+        Ok(scripts) => {
+            connection.execute_batch("COMMIT").map_err(doing("committing the scripts"))?;
+            Ok(ScriptsDone { scripts, one_transaction: true })
         }
-        Ok((done, broken_before))
-    }
-
-    /// Each statement stands for itself; what a failure leaves half done, the point takes back.
-    fn one_by_one(
-        &mut self,
-        sqlite: &Sqlite,
-        scripts: &[Parsed<'_>],
-    ) -> Result<ScriptsDone, DbError> {
-        let broken_before = broken_foreign_keys(&sqlite.connect()?)?;
-        let mut done = ScriptsDone::default();
-        for script in scripts {
-            // A new connection each, so that no setting of one script reaches the next.
-            let connection = sqlite.connect()?;
-            done.scripts.push(self.script(&connection, script, false)?);
+        Err(error) => {
             if !connection.is_autocommit() {
-                return Err(DbError::OpenTransaction { script: script.name.to_owned() });
+                connection.execute_batch("ROLLBACK").map_err(doing("undoing the scripts"))?;
             }
+            Err(error)
         }
-        check_foreign_keys(&sqlite.connect()?, &broken_before)?;
-        Ok(done)
-    }
-
-    fn script(
-        &mut self,
-        connection: &Connection,
-        script: &Parsed<'_>,
-        in_transaction: bool,
-    ) -> Result<ScriptDone, DbError> {
-        let handle = connection.get_interrupt_handle();
-        let stop = self.stop;
-        interruptible(
-            stop,
-            move || handle.interrupt(),
-            || self.statements(connection, script, in_transaction),
-        )
-    }
-
-    fn statements(
-        &mut self,
-        connection: &Connection,
-        script: &Parsed<'_>,
-        in_transaction: bool,
-    ) -> Result<ScriptDone, DbError> {
-        let began = Instant::now();
-        let mut rows = 0;
-        for (number, statement) in (1..).zip(&script.statements) {
-            let stopped =
-                || DbError::Stopped { script: script.name.to_owned(), line: statement.line };
-            if self.stop.load(Ordering::SeqCst) {
-                return Err(stopped());
-            }
-            let at = StatementAt {
-                script: script.name.to_owned(),
-                number,
-                line: statement.line,
-                offset: statement.offset,
-                sql: excerpt(&statement.text, SQL_EXCERPT_CHARS_MAX),
-                connection_id: None,
-            };
-            let logged = |result: Result<(), String>| result.map_err(|said| DbError::Log { said });
-            logged(self.log.intent(&at))?;
-            match execute(connection, &statement.text) {
-                Ok(changed) => {
-                    rows += changed;
-                    logged(self.log.done(&at, changed, &[]))?;
-                }
-                Err(source) => {
-                    let source = crate::error::EngineError::from(source);
-                    logged(self.log.failed(&at, &source.to_string()))?;
-                    if self.stop.load(Ordering::SeqCst) {
-                        return Err(stopped());
-                    }
-                    let StatementAt { script, line, number, sql, .. } = at;
-                    return Err(DbError::Statement { script, line, number, sql, source });
-                }
-            }
-            // ON CONFLICT ROLLBACK and RAISE(ROLLBACK) end a transaction without an error.
-            if in_transaction && connection.is_autocommit() {
-                return Err(DbError::Refused {
-                    script: script.name.to_owned(),
-                    line: statement.line,
-                    what: "the statement ended the transaction around the scripts".to_owned(),
-                    hint: "do without ROLLBACK in conflict clauses".to_owned(),
-                });
-            }
-            self.done += 1;
-            (self.progress)(Progress {
-                done: self.done,
-                total: self.total,
-                unit: "statements",
-                note: script.name.to_owned(),
-            });
-        }
-        Ok(ScriptDone {
-            name: script.name.to_owned(),
-            statements: script.statements.len() as u64,
-            rows,
-            warnings: Vec::new(),
-            duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        })
     }
 }
 
-/// Executes a statement to its end; the number of rows it changed.
-fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
-    let before = connection.total_changes();
-    // Whatever else the engine finds in the text is executed too, never left out.
-    let mut batch = rusqlite::Batch::new(connection, sql);
-    while let Some(mut statement) = batch.next()? {
-        let mut rows = statement.query([])?;
-        while rows.next()?.is_some() {}
+fn all(
+    run: &mut Run<'_>,
+    sqlite: &Sqlite,
+    session: &mut Session,
+    scripts: &[Surveyed<'_>],
+) -> Result<(Vec<ScriptDone>, BTreeSet<String>), DbError> {
+    let broken_before = broken_foreign_keys(&session.connection)?;
+    let mut done = Vec::new();
+    for script in scripts {
+        let mut watcher = session.watcher(sqlite);
+        done.push(run.script(script, session, &mut watcher)?);
     }
-    Ok(connection.total_changes() - before)
+    Ok((done, broken_before))
+}
+
+/// Each statement stands for itself; what a failure leaves half done, the point takes back.
+fn one_by_one(
+    run: &mut Run<'_>,
+    sqlite: &Sqlite,
+    scripts: &[Surveyed<'_>],
+) -> Result<ScriptsDone, DbError> {
+    let broken_before = broken_foreign_keys(&sqlite.connect()?)?;
+    let mut done = ScriptsDone::default();
+    for script in scripts {
+        // A new connection each, so that no setting of one script reaches the next.
+        let mut session = Session { connection: sqlite.connect()?, in_transaction: false };
+        let mut watcher = session.watcher(sqlite);
+        done.scripts.push(run.script(script, &mut session, &mut watcher)?);
+        if !session.connection.is_autocommit() {
+            return Err(DbError::OpenTransaction { script: script.script.name.clone() });
+        }
+    }
+    check_foreign_keys(&sqlite.connect()?, &broken_before)?;
+    Ok(done)
+}
+
+struct Session {
+    connection: Connection,
+    /// All scripts are in one transaction.
+    in_transaction: bool,
+}
+
+impl Session {
+    fn watcher<'a>(&self, sqlite: &'a Sqlite) -> Interrupter<'a> {
+        Interrupter { handle: self.connection.get_interrupt_handle(), path: &sqlite.path }
+    }
+}
+
+impl Executor for Session {
+    fn connection_id(&self) -> Option<u64> {
+        None
+    }
+
+    fn execute(&mut self, sql: &str) -> Result<Executed, Failed> {
+        let connection = &self.connection;
+        let before = connection.total_changes();
+        let all = || {
+            // Whatever else the engine finds in the text is executed too, never left out.
+            let mut batch = rusqlite::Batch::new(connection, sql);
+            while let Some(mut statement) = batch.next()? {
+                let mut rows = statement.query([])?;
+                while rows.next()?.is_some() {}
+            }
+            Ok(())
+        };
+        let executed: rusqlite::Result<()> = all();
+        executed.map_err(|error| Failed {
+            waited_for_lock: fence::is_locked(&error),
+            error: error.into(),
+        })?;
+        Ok(Executed { rows: connection.total_changes() - before, warnings: Vec::new() })
+    }
+
+    /// ON CONFLICT ROLLBACK and RAISE(ROLLBACK) end a transaction without an error.
+    fn stands(&mut self) -> Result<bool, EngineError> {
+        Ok(!(self.in_transaction && self.connection.is_autocommit()))
+    }
+}
+
+struct Interrupter<'a> {
+    handle: InterruptHandle,
+    path: &'a Path,
+}
+
+impl Watcher for Interrupter<'_> {
+    fn interrupt(&mut self) {
+        self.handle.interrupt();
+    }
+
+    fn look(&mut self) -> Seen {
+        // A file that is open is not locked: nobody is named until a lock was waited for in vain.
+        Seen::default()
+    }
+
+    fn holders(&mut self) -> Vec<Holder> {
+        fence::holders(self.path)
+    }
 }
 
 fn check_foreign_keys(connection: &Connection, before: &BTreeSet<String>) -> Result<(), DbError> {

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use crate::error::DbError;
 use crate::facts::{Facts, Sums, TableFacts, TableSum, schema_hash};
+use crate::history::HISTORY_TABLE;
 use crate::script::{Engine, squeeze};
 
 /// A table as `PRAGMA table_list` has it.
@@ -67,7 +68,7 @@ pub(super) fn schema(connection: &Connection) -> Result<Schema, DbError> {
     while let Some(row) = rows.next().map_err(doing())? {
         let text = |at: usize| row.get::<_, String>(at).map_err(doing());
         let (name, table) = (text(1)?, text(2)?);
-        if name.starts_with("sqlite_") {
+        if name.starts_with("sqlite_") || name == HISTORY_TABLE {
             continue;
         }
         let (kind, name) = match text(0)?.as_str() {
@@ -88,7 +89,7 @@ pub(super) fn sums(connection: &Connection) -> Result<Sums, DbError> {
     let mut sums = BTreeMap::new();
     for table in tables(&snapshot)? {
         // What a virtual table shows lies in its shadow tables.
-        if table.kind != "virtual" {
+        if table.kind != "virtual" && table.name != HISTORY_TABLE {
             sums.insert(table.name.clone(), table_sum(&snapshot, &table)?);
         }
     }

@@ -250,9 +250,8 @@ impl StatementLog for Log {
 }
 
 pub fn scripts(texts: &[&str]) -> Vec<Script> {
-    let script = |(number, text): (usize, &&str)| Script {
-        name: format!("{:03}.sql", number + 1),
-        bytes: text.as_bytes().to_vec(),
+    let script = |(number, text): (usize, &&str)| {
+        Script::held(format!("{:03}.sql", number + 1), text.as_bytes())
     };
     texts.iter().enumerate().map(script).collect()
 }

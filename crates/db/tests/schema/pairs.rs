@@ -42,7 +42,7 @@ impl StatementLog for NoLog {
 }
 
 fn try_run(settings: &Settings, sql: &str) -> Result<(), String> {
-    let script = Script { name: "made.sql".into(), bytes: sql.as_bytes().to_vec() };
+    let script = Script::held("made.sql", sql.as_bytes());
     let stop = AtomicBool::new(false);
     let ran = open(settings).unwrap().run_scripts(&[script], &mut NoLog, &stop, &mut |_| {});
     ran.map(drop).map_err(|error: DbError| {
@@ -60,10 +60,8 @@ pub fn run(settings: &Settings, sql: &str) {
 /// everything, is no part of it. Most are taken.
 pub fn make(settings: &Settings, sql: &str) {
     let all = statements(settings.engine(), sql.as_bytes()).unwrap();
-    let refused: Vec<String> = all
-        .iter()
-        .filter_map(|one| try_run(settings, &format!("{};", one.text)).err())
-        .collect();
+    let refused: Vec<String> =
+        all.iter().filter_map(|one| try_run(settings, &format!("{};", one.text)).err()).collect();
     assert!(refused.len() * 3 <= all.len(), "{} of {}: {refused:#?}", refused.len(), all.len());
 }
 

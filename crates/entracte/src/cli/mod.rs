@@ -23,6 +23,7 @@ mod rollback;
 mod run;
 mod scripts;
 mod serve;
+mod sql;
 mod status;
 mod up;
 mod verify;
@@ -90,6 +91,7 @@ enum Command {
     History(history::Args),
     Gate(gate::Args),
     Backup(backup::Args),
+    Sql(sql::Args),
     Up(up::Args),
     Serve(serve::Args),
     Doctor(doctor::Args),
@@ -248,6 +250,7 @@ fn run(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::History(args) => history::run(app, &args),
         Command::Gate(args) => gate::run(app, &args),
         Command::Backup(args) => backup::run(app, &args),
+        Command::Sql(args) => sql::run(app, &args),
         Command::Up(args) => up::run(app, &args),
         Command::Serve(args) => serve::run(app, &args),
         Command::Doctor(args) => doctor::run(app, &args),

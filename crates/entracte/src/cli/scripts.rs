@@ -3,8 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use entracte_db::Script;
-use entracte_model::plan::ReleaseId;
+use entracte_db::{Placeholders, Script};
 use entracte_package::scripts::{self, ScriptFault};
 use entracte_release::Store;
 
@@ -18,8 +17,8 @@ pub enum ScriptTrouble {
     Changed {
         /// Its name.
         name: String,
-        /// Where it ran.
-        release: ReleaseId,
+        /// Where it ran, in words.
+        ran: String,
     },
     /// Its number lies below one that ran already.
     OutOfOrder {
@@ -27,8 +26,8 @@ pub enum ScriptTrouble {
         name: String,
         /// The script that ran, with the highest number.
         after: String,
-        /// Where that ran.
-        release: ReleaseId,
+        /// Where that ran, in words.
+        ran: String,
     },
     /// Names without a clear order.
     Names(ScriptFault),
@@ -61,25 +60,25 @@ impl ScriptTrouble {
 impl fmt::Display for ScriptTrouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ScriptTrouble::Changed { name, release } => write!(
+            ScriptTrouble::Changed { name, ran } => write!(
                 f,
-                "{name} ran in {release} and was changed since; a script that ran is never run again"
+                "{name} {ran} and was changed since; a script that ran is never run again"
             ),
-            ScriptTrouble::OutOfOrder { name, after, release } => {
-                write!(f, "{name} is new, and comes before {after}, which ran in {release} already")
+            ScriptTrouble::OutOfOrder { name, after, ran } => {
+                write!(f, "{name} is new, and comes before {after}, which {ran} already")
             }
             ScriptTrouble::Names(fault) => fault.fmt(f),
         }
     }
 }
 
-/// The scripts with their contents, in the order in which they run.
-pub fn read(files: Vec<PathBuf>) -> Result<Vec<Script>, Failure> {
-    let mut ordered = Vec::new();
-    for script in scripts::order(files)?.up {
-        ordered.push(Script { name: script.name.to_string(), bytes: std::fs::read(&script.path)? });
-    }
-    Ok(ordered)
+/// The scripts in the order in which they run, with what stands for their placeholders.
+pub fn read(files: Vec<PathBuf>, placeholders: &Placeholders) -> Result<Vec<Script>, Failure> {
+    let ordered = scripts::order(files)?.up.into_iter();
+    let with = |script: scripts::Script| {
+        Script::file(script.name.as_str(), script.path).with(placeholders)
+    };
+    Ok(ordered.map(with).collect())
 }
 
 /// Scripts that production has not had, and what is wrong.
@@ -99,15 +98,15 @@ pub fn look(config: &Config, store: &Store) -> Result<(Vec<PathBuf>, Vec<ScriptT
             fresh.push(script.path.clone());
             continue;
         };
-        let release = applied.release;
+        let ran = applied.when();
         let out_of_order = |name: String| ScriptTrouble::OutOfOrder {
             name,
             after: script.name.to_string(),
-            release,
+            ran: ran.clone(),
         };
         troubles.extend(waiting.drain(..).map(out_of_order));
-        if entracte_db::normalised_hash(&std::fs::read(&script.path)?) != applied.hash {
-            troubles.push(ScriptTrouble::Changed { name, release });
+        if Script::file(&*name, &script.path).hashes()?.normalised != applied.hash {
+            troubles.push(ScriptTrouble::Changed { name, ran });
         }
     }
     let names: Vec<Option<&str>> = fresh.iter().map(|path| path.file_name()?.to_str()).collect();
@@ -121,7 +120,7 @@ pub fn look(config: &Config, store: &Store) -> Result<(Vec<PathBuf>, Vec<ScriptT
 }
 
 /// All scripts of the configured folder.
-fn files(config: &Config) -> Result<Vec<PathBuf>, Failure> {
+pub fn files(config: &Config) -> Result<Vec<PathBuf>, Failure> {
     let dir = config.at(&config.file.source.scripts);
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,

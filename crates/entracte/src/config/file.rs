@@ -64,6 +64,7 @@ impl Default for Source {
 pub struct Development {
     pub database: Option<Database>,
     pub seed_tables: Vec<String>,
+    pub placeholders: BTreeMap<String, String>,
 }
 
 /// Whom to tell.
@@ -93,6 +94,8 @@ pub struct Target {
     pub smoke_passes: u32,
     pub dashboard: Option<SocketAddr>,
     pub database: Option<Database>,
+    #[serde(default)]
+    pub placeholders: BTreeMap<String, String>,
     pub gate: Gate,
     #[serde(default)]
     pub hooks: Hooks,

@@ -65,6 +65,12 @@ pub const KEYS: &[Key] = &[
         "[]",
         "Tables whose rows come with the game (items, levels): their rows are compared, too.",
     ),
+    key(
+        "development.placeholders.*",
+        "text",
+        "none",
+        "What stands for `%NAME%` in scripts that run on the development database.",
+    ),
     key("announce.news_url", "address", "the gate's", "Where players reach the news pages."),
     key(
         "announce.channels.*",
@@ -156,6 +162,12 @@ pub const KEYS: &[Key] = &[
         "list",
         "[]",
         "Accounts of the game, locked while it is closed.",
+    ),
+    key(
+        "target.*.placeholders.*",
+        "text",
+        "none",
+        "What stands for `%NAME%` in scripts: `PREFIX = \"game_\"` for `%PREFIX%players`.",
     ),
     key("target.*.gate.listen", "address", "\"127.0.0.1:8080\"", "Where players connect."),
     key(

@@ -7,9 +7,12 @@ mod sense;
 pub mod smoke;
 pub mod units;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use entracte_db::{MariadbSettings, PostgresSettings, Secret, Settings, SqliteSettings};
+use entracte_db::{
+    MariadbSettings, Placeholders, PostgresSettings, Secret, Settings, SqliteSettings,
+};
 use entracte_gate::{GateConfig, Upstream};
 use entracte_release::target::{Announce, Backup, Hooks, Pace, Target};
 use toml::de::DeTable;
@@ -230,6 +233,8 @@ impl Config {
             volatile: target.volatile.iter().map(|folder| folder.0.clone()).collect(),
             hardlink: target.hardlink,
             database,
+            placeholders: self
+                .placeholders(&format!("target.{name}.placeholders"), &target.placeholders)?,
             gate_socket: gate.control_socket,
             gate_state: gate.state_dir,
             gate_url: url.clone(),
@@ -333,6 +338,19 @@ impl Config {
             channels,
             news_url: news_url.unwrap_or_else(|| format!("{gate_url}/_entracte/news/")),
         })
+    }
+
+    /// What stands for what in scripts that run on the development database.
+    pub fn development_placeholders(&self) -> Result<Placeholders, ConfigError> {
+        self.placeholders("development.placeholders", &self.file.development.placeholders)
+    }
+
+    fn placeholders(
+        &self,
+        key: &str,
+        values: &BTreeMap<String, String>,
+    ) -> Result<Placeholders, ConfigError> {
+        Placeholders::new(values.clone()).map_err(|error| self.value(key, error.to_string()))
     }
 
     /// The development database, if one is configured.

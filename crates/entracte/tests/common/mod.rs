@@ -112,8 +112,9 @@ impl Site {
             let (part, first, last) =
                 (file(&format!("part-{name}")), file(name), file(&format!("last-{name}")));
             let dump = format!(
-                "mariadb-dump --defaults-file={} --single-transaction --skip-dump-date \
-                 --order-by-primary --routines --events {} > {part}",
+                "mariadb-dump --defaults-file={0} --single-transaction --skip-dump-date \
+                 --order-by-primary --routines --events --ignore-table={1}.entracte_history {1} \
+                 > {part}",
                 quoted(&taverne.database.defaults_file),
                 taverne.database.name
             );
@@ -367,6 +368,7 @@ fn dump(defaults_file: &Path, database: &str) -> String {
             "--routines",
             "--events",
         ])
+        .arg(format!("--ignore-table={database}.entracte_history"))
         .arg(database)
         .output()
         .unwrap();

@@ -41,9 +41,12 @@ impl Reference {
     }
 }
 
-/// A whole database as text: every row in its order, every definition.
+/// A whole database as text: every row in its order, every definition, but for the mirror of the
+/// script journal.
 pub fn dump(path: &Path) -> String {
-    sqlite3(path, ".timeout 10000\n.dump\n")
+    let dump = sqlite3(path, ".timeout 10000\n.dump\n");
+    let of_the_game = dump.lines().filter(|line| !line.contains("entracte_history"));
+    of_the_game.fold(String::new(), |text, line| text + line + "\n")
 }
 
 fn sqlite3(path: &Path, input: &str) -> String {

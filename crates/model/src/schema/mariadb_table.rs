@@ -309,7 +309,9 @@ fn options(old: &str, new: &str) -> Vec<String> {
         let default = match *key {
             "COMMENT" => "''",
             "ROW_FORMAT" | "PACK_KEYS" | "STATS_PERSISTENT" | "STATS_AUTO_RECALC"
-            | "STATS_SAMPLE_PAGES" | "TRANSACTIONAL" | "`PAGE_COMPRESSED`" | "`ENCRYPTED`" => "DEFAULT",
+            | "STATS_SAMPLE_PAGES" | "TRANSACTIONAL" | "`PAGE_COMPRESSED`" | "`ENCRYPTED`" => {
+                "DEFAULT"
+            }
             "INSERT_METHOD" => "NO",
             "COLLATE" | "DEFAULT CHARSET" | "ENGINE" => continue,
             _ => "0",

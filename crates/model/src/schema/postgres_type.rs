@@ -86,8 +86,11 @@ fn is_within(old: &[&str], new: &[&str]) -> bool {
 /// The tables that have columns of a type.
 pub(super) fn tables_of<'a>(from: &'a Snapshot, name: &str) -> Vec<(&'a str, Table<'a>)> {
     let tables = from.objects.iter().filter(|(object, _)| object.kind == Kind::Table);
-    let tables = tables.filter_map(|(_, found)| Some((found.name.as_str(), Table::of(&found.create)?)));
-    tables.filter(|(_, table)| table.columns().iter().any(|column| is_of(column.kind, name))).collect()
+    let tables =
+        tables.filter_map(|(_, found)| Some((found.name.as_str(), Table::of(&found.create)?)));
+    tables
+        .filter(|(_, table)| table.columns().iter().any(|column| is_of(column.kind, name)))
+        .collect()
 }
 
 fn is_of(kind: &str, name: &str) -> bool {
@@ -123,7 +126,10 @@ fn labels(name: &str, old: &[&str], new: &[&str]) -> Vec<Step> {
 fn attributes(name: &str, old: &[&str], new: &[&str]) -> Vec<Step> {
     let mut steps = Vec::new();
     let of = |list: &[&str], name: &str| {
-        list.iter().map(|item| leading_name(item)).find(|(other, _)| *other == name).map(|(_, kind)| kind.to_owned())
+        list.iter()
+            .map(|item| leading_name(item))
+            .find(|(other, _)| *other == name)
+            .map(|(_, kind)| kind.to_owned())
     };
     for item in new {
         let (attribute, kind) = leading_name(item);
@@ -171,7 +177,8 @@ fn replaced(from: &Snapshot, found: &Definition, wanted: &Definition) -> Step {
     let bare = name.rsplit_once('.').map_or(name.as_str(), |(_, bare)| bare).trim_matches('"');
     let old = format!("entracte_old_{}", bare.replace('"', ""));
     let schema = name.rsplit_once('.').map_or(String::new(), |(schema, _)| format!("{schema}."));
-    let mut sql = format!("ALTER {word} {name} RENAME TO \"{old}\";\n{}\n", wanted.create.trim_end());
+    let mut sql =
+        format!("ALTER {word} {name} RENAME TO \"{old}\";\n{}\n", wanted.create.trim_end());
     for (table, parts) in tables_of(from, name) {
         for column in parts.columns().iter().filter(|column| is_of(column.kind, name)) {
             let clauses = column.retyped(column.kind, column.collation(), column.default());

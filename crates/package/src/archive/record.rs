@@ -6,7 +6,7 @@ use entracte_model::manifest::{BadDelta, Entry};
 use entracte_model::record::{FORMAT, Record};
 use entracte_model::{Manifest, RelPath};
 
-use super::{BadArchive, DOCUMENT_BYTES_MAX};
+use super::{BadArchive, DOCUMENT_BYTES_MAX, SCRIPT_BYTES_MAX};
 use crate::{GIT_DIR, links, scripts};
 
 /// Names that this program uses for its own files beside or in a tree begin so.
@@ -68,13 +68,16 @@ fn listings(record: &Record) -> Result<(), BadArchive> {
     let listing = |name: &RelPath| BadArchive::Listing(name.to_string());
     let mut seen = BTreeSet::new();
     for named in &record.scripts {
-        if scripts::is_down(named.name.as_str()) {
+        if scripts::is_down(named.name.as_str()) || named.size > SCRIPT_BYTES_MAX {
             return Err(listing(&named.name));
         }
     }
+    if let Some(long) = record.documents.iter().find(|named| named.size > DOCUMENT_BYTES_MAX) {
+        return Err(listing(&long.name));
+    }
     for named in record.scripts.iter().chain(&record.documents) {
         let name = &named.name;
-        if name.as_str().contains('/') || named.size > DOCUMENT_BYTES_MAX || !seen.insert(name) {
+        if name.as_str().contains('/') || !seen.insert(name) {
             return Err(listing(name));
         }
     }

@@ -187,7 +187,7 @@ fn database(cx: &mut Context<'_>, archive: Option<&Archive>) -> Result<u64, Faul
         cx.info(note.clone());
     }
     if let Some(archive) = archive {
-        scripts::to_run(cx, archive)?;
+        scripts::check_all(cx, archive, &mut *database)?;
     }
     Ok(facts.bytes)
 }

@@ -216,6 +216,13 @@ impl Store {
         self.conn.pragma_update(None, "foreign_keys", true)
     }
 
+    /// Whether a change is on the disk when it returns (as it is from the beginning), or only
+    /// survives the death of this process until the next one that is.
+    pub(crate) fn wait_for_disk(&self, wait: bool) -> Result<(), StoreError> {
+        let mode = if wait { "full" } else { "normal" };
+        self.ask(|conn| conn.pragma_update(None, "synchronous", mode))
+    }
+
     /// One question or change, with the store's name in its error.
     pub(crate) fn ask<T>(
         &self,

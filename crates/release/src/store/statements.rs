@@ -4,6 +4,7 @@ use entracte_db::StatementAt;
 use entracte_model::plan::ReleaseId;
 use entracte_model::{Hash, UnixMs};
 use rusqlite::{OptionalExtension, params};
+use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, corrupt, signed, unsigned};
 
@@ -16,8 +17,33 @@ pub struct Applied {
     pub hash: Hash,
     /// The hash of its bytes.
     pub raw_hash: Hash,
-    /// The release that ran it.
-    pub release: ReleaseId,
+    /// The release that ran it; none where it was declared as run.
+    pub release: Option<ReleaseId>,
+    /// When.
+    pub at: UnixMs,
+}
+
+impl Applied {
+    /// As it is said of the script: that it ran in a release, or was declared as run.
+    pub fn when(&self) -> String {
+        match self.release {
+            Some(release) => format!("ran in {release}"),
+            None => "was declared as run".to_owned(),
+        }
+    }
+}
+
+/// A script that was declared as run, as a setting keeps it.
+#[derive(Serialize, Deserialize)]
+struct Declared {
+    hash: String,
+    raw_hash: String,
+    at: UnixMs,
+}
+
+/// The setting that declares a script as run.
+fn declared(name: &str) -> String {
+    format!("script declared {name}")
 }
 
 /// A statement that was begun and not known to have ended.
@@ -50,6 +76,32 @@ impl Store {
             ])
         })?;
         Ok(())
+    }
+
+    /// As [`Store::statement_intent`], in the place of the statement `from`, which was done.
+    pub fn statement_moves_on(
+        &self,
+        id: ReleaseId,
+        from: u64,
+        at: &StatementAt,
+    ) -> Result<(), StoreError> {
+        let moved = self.ask(|conn| {
+            conn.prepare_cached(
+                "UPDATE statement SET number = ?4, offset = ?5, excerpt = ?6, connection_id = ?7,
+                   state = 'intent', rows = NULL, note = NULL
+                 WHERE release = ?1 AND script = ?2 AND number = ?3 AND state = 'done'",
+            )?
+            .execute(params![
+                signed(id.0),
+                at.script,
+                signed(from),
+                signed(at.number),
+                signed(at.offset),
+                at.sql,
+                at.connection_id.map(signed)
+            ])
+        })?;
+        if moved == 1 { Ok(()) } else { self.statement_intent(id, at) }
     }
 
     /// Writes down how a statement ended: `done` or `failed`, with rows and a note.
@@ -142,11 +194,12 @@ impl Store {
     }
 
     /// The newest run of the script called `name`, if production has had it and still has: a
-    /// rollback with its data takes the scripts of the undone release with it.
+    /// rollback with its data takes the scripts of the undone release with it. Else what was
+    /// declared of it.
     pub fn script(&self, name: &str) -> Result<Option<Applied>, StoreError> {
         let row = self.ask(|conn| {
             conn.query_row(
-                "SELECT hash, raw_hash, release FROM script AS ran WHERE name = ?1
+                "SELECT hash, raw_hash, release, applied FROM script AS ran WHERE name = ?1
                    AND NOT EXISTS (
                      SELECT 1 FROM release AS back JOIN production ON production.release = back.id
                      WHERE json_extract(back.plan, '$.source.undoes') = 'r' || ran.release
@@ -154,19 +207,64 @@ impl Store {
                  ORDER BY release DESC LIMIT 1",
                 [name],
                 |row| {
-                    Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+                    let (hash, raw): (String, String) = (row.get(0)?, row.get(1)?);
+                    Ok((hash, raw, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
                 },
             )
             .optional()
         })?;
-        row.map(|(hash, raw_hash, release)| {
-            Ok(Applied {
-                name: name.to_owned(),
-                hash: hash.parse().map_err(corrupt)?,
-                raw_hash: raw_hash.parse().map_err(corrupt)?,
-                release: ReleaseId(unsigned(release)),
-            })
-        })
-        .transpose()
+        let Some((hash, raw_hash, release, at)) = row else { return self.declared(name) };
+        Ok(Some(Applied {
+            name: name.to_owned(),
+            hash: hash.parse().map_err(corrupt)?,
+            raw_hash: raw_hash.parse().map_err(corrupt)?,
+            release: Some(ReleaseId(unsigned(release))),
+            at: UnixMs(at),
+        }))
+    }
+
+    /// The names of all scripts that ran or were declared as run, and are not taken back.
+    pub fn script_names(&self) -> Result<Vec<String>, StoreError> {
+        let prefix = declared("");
+        let names: Vec<String> = self.ask(|conn| {
+            conn.prepare(
+                "SELECT name FROM script
+                 UNION SELECT substr(name, ?2) FROM setting WHERE substr(name, 1, ?2 - 1) = ?1",
+            )?
+            .query_map(params![prefix, signed(prefix.len() as u64 + 1)], |row| row.get(0))?
+            .collect()
+        })?;
+        let mut standing = Vec::new();
+        for name in names {
+            if self.script(&name)?.is_some() {
+                standing.push(name);
+            }
+        }
+        Ok(standing)
+    }
+
+    fn declared(&self, name: &str) -> Result<Option<Applied>, StoreError> {
+        let Some(kept) = self.setting(&declared(name))? else { return Ok(None) };
+        let kept: Declared = serde_json::from_str(&kept).map_err(corrupt)?;
+        Ok(Some(Applied {
+            name: name.to_owned(),
+            hash: kept.hash.parse().map_err(corrupt)?,
+            raw_hash: kept.raw_hash.parse().map_err(corrupt)?,
+            release: None,
+            at: kept.at,
+        }))
+    }
+
+    /// Declares a script as run, without running it: for a database that had it before Entracte.
+    pub fn declare_script(
+        &self,
+        name: &str,
+        hash: &Hash,
+        raw_hash: &Hash,
+        at: UnixMs,
+    ) -> Result<(), StoreError> {
+        let kept = Declared { hash: hash.to_string(), raw_hash: raw_hash.to_string(), at };
+        let kept = serde_json::to_string(&kept).map_err(corrupt)?;
+        self.set_setting(&declared(name), Some(&kept))
     }
 }

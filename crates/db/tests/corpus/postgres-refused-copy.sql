@@ -1,0 +1,5 @@
+CREATE TABLE t (a INT);
+COPY t (a) FROM stdin;
+1
+2
+\.

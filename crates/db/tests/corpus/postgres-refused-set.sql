@@ -1,0 +1,3 @@
+CREATE TABLE t (a INT);
+\set x 1
+INSERT INTO t VALUES (:x);

@@ -1,0 +1,3 @@
+BEGIN; CREATE TABLE before (a INT); INSERT INTO before VALUES (1); COMMIT;
+INSERT INTO nowhere VALUES (1);
+CREATE TABLE after (a INT);

@@ -1,0 +1,2 @@
+CREATE TABLE t (a INT);
+.import x.csv t
