@@ -145,9 +145,9 @@ pub fn rehearse(
     let done = database
         .run_scripts(&scripts, &mut times, &AtomicBool::new(false), &mut |_| {})
         .map_err(|error| {
-        broken("the scripts fail on a copy of production", &error)
-            .hint("production was not touched; mend the script and pack again")
-    })?;
+            broken("the scripts fail on a copy of production", &error)
+                .hint("production was not touched; mend the script and pack again")
+        })?;
     let migrate_ms = elapsed_ms(began);
     let after = database.sums().doing("reading the changed tables")?;
     let touched = before.differences(&after);

@@ -78,9 +78,8 @@ pub(super) fn prepare(
         return Ok(None);
     };
     let others = point_files::without_files(&mut server, &tables)?;
-    let ours = |table: &&Table| {
-        !others.contains_key(&table.name) && point_files::has_whole_pages(table)
-    };
+    let ours =
+        |table: &&Table| !others.contains_key(&table.name) && point_files::has_whole_pages(table);
     let tables: Vec<&Table> = tables.iter().filter(ours).collect();
     private_dir(dir)?;
     let database = connect::target(settings);

@@ -281,9 +281,10 @@ fn forget_others(folder: &Path, ahead: &mut Ahead, tables: &[&Table]) -> Result<
     ahead.copies.retain(|name, _| tables.iter().any(|table| table.name == *name));
     for entry in fs::read_dir(folder).map_err(DbError::io("list", folder))? {
         let path = entry.map_err(DbError::io("list", folder))?.path();
-        let kept = wanted.iter().zip(tables).any(|(file, table)| {
-            *file == path && ahead.copies.contains_key(&table.name)
-        });
+        let kept = wanted
+            .iter()
+            .zip(tables)
+            .any(|(file, table)| *file == path && ahead.copies.contains_key(&table.name));
         if !kept {
             remove_if_there(&path)?;
         }

@@ -150,6 +150,11 @@ fn tables_of_every_kind_come_back() {
         .unwrap();
         database.restore_point(&point, &mut quiet).unwrap();
         assert_eq!(sums.differences(&database.sums().unwrap()), Vec::<String>::new());
+        // Nor are the indexes for show.
+        let found = "SELECT id FROM words WHERE MATCH (t) AGAINST ('tavern')";
+        assert_eq!(database.query(found).unwrap(), [[Some("1".to_owned())]]);
+        let past = "SELECT COUNT(*) FROM past FOR SYSTEM_TIME ALL WHERE id = 1";
+        assert_eq!(database.query(past).unwrap(), [[Some("2".to_owned())]]);
         fixture.mariadb_settings_mut().data_dir = None;
     }
 }

@@ -291,7 +291,8 @@ fn the_server_dies_on_mariadb() {
     settings.user = "root".to_owned();
     settings.password = "".into();
     settings.data_dir = Some(server.data_dir().to_owned());
-    let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'UPDATE players%'";
+    let sql =
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'UPDATE players%'";
     let mut root = server.root();
     let observer = std::sync::Mutex::new(&mut root);
     let runs = || {
@@ -310,7 +311,8 @@ fn the_server_dies_on_mariadb() {
 fn the_server_dies_on_postgres() {
     let server = Arc::new(Postgres::start());
     let fixture = Fixture::postgres(server.clone(), "CREATEDB");
-    let sql = "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'UPDATE players%'";
+    let sql =
+        "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'UPDATE players%'";
     let observer = std::sync::Mutex::new(server.root("postgres"));
     let runs = || observer.lock().unwrap().query(sql, &[]).is_ok_and(|rows| !rows.is_empty());
     let start = || {

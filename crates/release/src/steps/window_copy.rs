@@ -94,7 +94,8 @@ pub(crate) fn prepare(cx: &mut Context<'_>) {
             cx.info(format!("rollback point prepared while the game runs ({bytes} copied)"));
         }
         Err(why) => {
-            let text = format!("the closed time will be longer, nothing was prepared for it: {why}");
+            let text =
+                format!("the closed time will be longer, nothing was prepared for it: {why}");
             cx.say(Level::Warning, text);
             give_up_prepared(cx);
         }
