@@ -49,6 +49,18 @@ pub trait Database: Send {
     /// configured game accounts are unlocked, and the event scheduler is left as it is.
     fn unfence(&mut self, proof: Option<&FenceProof>) -> Result<(), DbError>;
 
+    /// Does ahead of the closing, while the game runs, what makes the exact point of
+    /// [`Database::take_point`] in the same `dir` take less time, where the engine allows that.
+    /// Locks nothing and changes nothing in the database; can be repeated, to be nearer. The
+    /// bytes that were copied; none where the point cannot be prepared.
+    fn prepare_point(
+        &mut self,
+        _dir: &Path,
+        _progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<u64>, DbError> {
+        Ok(None)
+    }
+
     /// Takes the exact rollback point into `dir`, which is created here (an incomplete point
     /// left in it by a crash is replaced). Complete when its `point.json` is there.
     fn take_point(

@@ -81,6 +81,26 @@ pub(crate) fn copy_contents(
     }
 }
 
+/// Whether files in `from` can be copied into the directory `to` without copying their blocks.
+/// Tried, with an empty hand: some file systems can in principle and refuse in practice.
+pub(crate) fn shares_blocks(from: &Path, to: &Path) -> Result<bool, DbError> {
+    let Some(file) = fs::read_dir(from)
+        .map_err(DbError::io("list", from))?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.is_file())
+    else {
+        return Ok(false);
+    };
+    let probe = to.join("shared");
+    let copy = private_file(&probe)?;
+    let source = File::open(&file).map_err(DbError::io("open", &file))?;
+    let can = rustix::fs::ioctl_ficlone(&copy, &source).is_ok();
+    drop(copy);
+    remove_if_there(&probe)?;
+    Ok(can)
+}
+
 /// Removes a file that may be missing.
 pub(crate) fn remove_if_there(path: &Path) -> Result<(), DbError> {
     match fs::remove_file(path) {

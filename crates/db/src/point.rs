@@ -12,9 +12,12 @@ use crate::files::{private_dir, remove_if_there, remove_tree_if_there, sync_dir,
 use crate::mariadb::MariadbPoint;
 use crate::postgres::PostgresPoint;
 
-/// The version of the format of `point.json`. A newer one is refused.
-const FORMAT: u32 = 1;
+/// The version of the format of `point.json`. A newer one is refused. An older program would take
+/// a point of version 2 for one whose tables are all files.
+const FORMAT: u32 = 2;
 const POINT_FILE: &str = "point.json";
+/// What was prepared for the point while the game still ran.
+const PREPARED: &str = "ahead";
 /// What a point's directory may hold besides `point.json`.
 const CONTENTS: [&str; 6] = [
     "point.sqlite",
@@ -63,8 +66,8 @@ pub enum PointWay {
     PostgresDump(PostgresPoint),
 }
 
-/// Makes `dir` an empty directory for a point. What an interrupted attempt left is removed;
-/// anything else in it is refused.
+/// Makes `dir` an empty directory for a point, but for what was prepared for it. What an
+/// interrupted attempt left is removed; anything else in it is refused.
 pub(crate) fn begin(dir: &Path) -> Result<(), DbError> {
     private_dir(dir)?;
     let bad = |expected: &str, found: String| DbError::BadPoint {
@@ -78,6 +81,9 @@ pub(crate) fn begin(dir: &Path) -> Result<(), DbError> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name == POINT_FILE {
             return Err(bad("an empty directory", "a complete point".to_owned()));
+        }
+        if name == PREPARED {
+            continue;
         }
         if !CONTENTS.contains(&name.as_str()) {
             return Err(bad("an empty directory", format!("`{name}` in it")));
@@ -133,8 +139,8 @@ pub(crate) fn probe(dir: &Path) -> Result<Option<Point>, DbError> {
     let unreadable =
         |error: serde_json::Error| bad("a readable point.json".into(), error.to_string());
     let head: Head = serde_json::from_slice(&json).map_err(unreadable)?;
-    if head.format != FORMAT {
-        return Err(bad(format!("format {FORMAT}"), format!("format {}", head.format)));
+    if !(1..=FORMAT).contains(&head.format) {
+        return Err(bad(format!("format {FORMAT} at most"), format!("format {}", head.format)));
     }
     let mut point: Point = serde_json::from_slice(&json).map_err(unreadable)?;
     // A point may have been moved with its directory.

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "conformance/ahead.rs"]
+mod ahead;
 #[path = "conformance/child.rs"]
 mod child;
 #[path = "conformance/dump.rs"]
@@ -24,6 +26,8 @@ mod postgres_only;
 mod scripts;
 #[path = "conformance/sqlite_only.rs"]
 mod sqlite_only;
+#[path = "conformance/sweep.rs"]
+mod sweep;
 
 /// Each test of the suite over each back end.
 macro_rules! suite {
@@ -50,6 +54,7 @@ suite! {
     facts::questions_are_answered_and_changes_refused,
     fence::a_quiet_database_is_proven_quiet,
     fence::who_writes_is_waited_for_and_named,
+    fence::a_worker_that_goes_on_is_told_of,
     point::the_point_brings_everything_back,
     point::an_incomplete_point_is_none_and_is_taken_again,
     point::a_restore_that_was_killed_is_repeated,

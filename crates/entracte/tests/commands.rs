@@ -264,11 +264,21 @@ fn the_whole_way_of_a_version() {
     site.develop("1.1");
     site.says(3, &["rehearse"], &["no package", "`entracte pack` makes one"]);
     site.ok(&["pack", "1.1"]);
-    site.says(0, &["rehearse", "1.1"], &["Rehearsed 1.1.0", "2 statements", "exact"]);
+    site.says(
+        0,
+        &["rehearse", "1.1"],
+        &["no way to the live database", "Rehearsed 1.1.0", "2 statements", "exact", "on disk"],
+    );
     site.says(
         0,
         &["plan"],
-        &["inn 1.0.0 → 1.1.0", "run 11-gold.sql", "Predicted closed time", "Rehearsed on"],
+        &[
+            "inn 1.0.0 → 1.1.0",
+            "run 11-gold.sql",
+            "Predicted closed time",
+            "Rollback point: a copy",
+            "Rehearsed on",
+        ],
     );
     let plan = site.json(0, &["plan", "1.1"]);
     assert_eq!(plan["scripts"], json!(["11-gold.sql"]));

@@ -18,6 +18,8 @@ fn three_releases_under_load(account: Account) {
     assert_eq!(packed["version"], "1.1.0");
     let released = site.ok(&["deploy", "1.1", "--yes"]);
     assert!(released.contains("1.1.0 is live"), "{released}");
+    let prepared = site.ok(&["log", "r1"]).contains("rollback point prepared while the game runs");
+    assert_eq!(prepared, account == Account::Administrator, "{released}");
     site.assert_tree("1.1");
     let expected = site.migrated(&site.dump_at("closed", "r1"), "1.1");
     assert_same_data("r1, released", &expected, &site.dump_at("opened", "r1"));

@@ -8,14 +8,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use entracte_backup::Repository;
-use entracte_db::{Database, StatementAt, StatementLog, scratch};
+use entracte_db::{Database, Settings, StatementAt, StatementLog, scratch};
 use entracte_model::UnixMs;
 use entracte_model::journal::Fault;
 use entracte_package::archive::Archive;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now;
-use crate::fault::{Doing, broken, refused};
+use crate::fault::{Doing, broken, chain, refused};
+use crate::smoke::{Check, Jar, Tester};
+use crate::steps::way;
 use crate::store::{Store, StoreError};
 use crate::target::Target;
 
@@ -42,7 +44,41 @@ pub struct Rehearsal {
     pub statements: u64,
     /// Tables that the scripts touched.
     pub touched: Vec<String>,
+    /// How the rollback point was taken, for people.
+    #[serde(default)]
+    pub point_way: String,
+    /// Its size in bytes.
+    #[serde(default)]
+    pub point_bytes: u64,
+    /// How long was spent on it while the game would still have run, in milliseconds.
+    #[serde(default)]
+    pub prepare_ms: u64,
+    /// The statements that took longest, the longest first.
+    #[serde(default)]
+    pub slowest: Vec<Slow>,
+    /// How many smoke tests that ask the database passed on the new version.
+    #[serde(default)]
+    pub smoke: u64,
+    /// How many smoke tests were left out, because they ask the running game.
+    #[serde(default)]
+    pub smoke_left_out: u64,
 }
+
+/// A statement and its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slow {
+    /// Its script.
+    pub script: String,
+    /// The line in which it begins.
+    pub line: u64,
+    /// Its beginning.
+    pub sql: String,
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+}
+
+/// How many of the slowest statements are kept.
+const SLOWEST_MAX: usize = 5;
 
 /// What a rehearsal reports while it goes on.
 pub type Say<'a> = &'a mut dyn FnMut(&str);
@@ -74,6 +110,11 @@ pub fn rehearse(
         })?;
     say(&format!("restoring backup {} into a private instance", newest.short));
     let instance = scratch::start(settings, dir).doing("starting a private database")?;
+    apart(settings, instance.settings())?;
+    say("the private instance has no network and no way to the live database");
+    for note in instance.notes() {
+        say(note);
+    }
     let mut database =
         entracte_db::open(instance.settings()).doing("opening the private database")?;
     let began = Instant::now();
@@ -83,6 +124,10 @@ pub fn rehearse(
 
     let point_dir = dir.join("point");
     std::fs::create_dir_all(&point_dir).doing("making the rollback point's folder")?;
+    let began = Instant::now();
+    let prepared = database.prepare_point(&point_dir, &mut |_| {});
+    prepared.doing("preparing the rollback point")?;
+    let prepare_ms = elapsed_ms(began);
     let began = Instant::now();
     let point = database.take_point(&point_dir, &mut |_| {}).doing("taking the rollback point")?;
     let point_ms = elapsed_ms(began);
@@ -98,15 +143,17 @@ pub fn rehearse(
         .collect();
     say(&format!("running {} scripts", scripts.len()));
     let began = Instant::now();
+    let mut times = Times::default();
     let done = database
-        .run_scripts(&scripts, &mut Nowhere, &AtomicBool::new(false), &mut |_| {})
+        .run_scripts(&scripts, &mut times, &AtomicBool::new(false), &mut |_| {})
         .map_err(|error| {
-        broken("the scripts fail on a copy of production", &error)
-            .hint("production was not touched; mend the script and pack again")
-    })?;
+            broken("the scripts fail on a copy of production", &error)
+                .hint("production was not touched; mend the script and pack again")
+        })?;
     let migrate_ms = elapsed_ms(began);
     let after = database.sums().doing("reading the changed tables")?;
     let touched = before.differences(&after);
+    let (smoke, smoke_left_out) = smoke(target, &version, &mut *database)?;
 
     say("going back");
     let began = Instant::now();
@@ -129,9 +176,69 @@ pub fn rehearse(
         way_back_ms,
         statements: done.scripts.iter().map(|script| script.statements).sum(),
         touched,
+        point_way: way(&point).to_owned(),
+        point_bytes: point.bytes,
+        prepare_ms,
+        slowest: times.slowest(),
+        smoke,
+        smoke_left_out,
     };
     keep(store, &rehearsal)?;
     Ok(rehearsal)
+}
+
+/// Sees that the rehearsal does not take place on the live database.
+fn apart(live: &Settings, private: &Settings) -> Result<(), Fault> {
+    let same = match (live, private) {
+        (Settings::Sqlite(live), Settings::Sqlite(private)) => live.path == private.path,
+        (Settings::Mariadb(live), Settings::Mariadb(private)) => {
+            // A private instance is reached by its own socket only.
+            private.socket.is_none() || private.host.is_some() || live.socket == private.socket
+        }
+        (Settings::Postgres(live), Settings::Postgres(private)) => {
+            private.socket_dir.is_none()
+                || private.host.is_some()
+                || live.socket_dir == private.socket_dir
+        }
+        _ => true,
+    };
+    if same {
+        return Err(refused("the private database is not apart from the live one")
+            .hint("nothing was run; this is a defect of entracte, please report it"));
+    }
+    Ok(())
+}
+
+/// The smoke tests that ask the database, on the new version; the others need the running game.
+fn smoke(
+    target: &Target,
+    version: &str,
+    database: &mut (dyn Database + 'static),
+) -> Result<(u64, u64), Fault> {
+    let tester = Tester {
+        base_url: "",
+        pass: None,
+        dir: &target.root,
+        timeout_ms: target.hooks.timeout_ms,
+        version,
+    };
+    let (mut passed, mut left_out) = (0, 0);
+    for check in &target.smoke {
+        if !matches!(check, Check::Sql(_)) {
+            left_out += 1;
+            continue;
+        }
+        tester.check(check, &mut Jar::default(), Some(&mut *database)).map_err(|error| {
+            let message = format!(
+                "smoke test {} fails on a copy of production: {}",
+                check.name(),
+                chain(&error)
+            );
+            refused(message).hint("production was not touched; mend the scripts or the test")
+        })?;
+        passed += 1;
+    }
+    Ok((passed, left_out))
 }
 
 /// The last rehearsal of a version, if there was one.
@@ -169,6 +276,47 @@ pub fn restore(
 
 fn elapsed_ms(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The times of the statements; a rehearsal has no journal, its instance is thrown away.
+#[derive(Default)]
+struct Times {
+    began: Option<Instant>,
+    all: Vec<Slow>,
+}
+
+impl Times {
+    fn slowest(mut self) -> Vec<Slow> {
+        self.all.sort_by_key(|slow| std::cmp::Reverse(slow.ms));
+        self.all.truncate(SLOWEST_MAX);
+        self.all
+    }
+
+    fn end(&mut self, at: &StatementAt) {
+        let ms = self.began.take().map_or(0, elapsed_ms);
+        // Never many at a time, however long the scripts are.
+        if self.all.len() >= SLOWEST_MAX * 2 {
+            self.all.sort_by_key(|slow| std::cmp::Reverse(slow.ms));
+            self.all.truncate(SLOWEST_MAX);
+        }
+        let (script, line, sql) = (at.script.clone(), at.line, at.sql.clone());
+        self.all.push(Slow { script, line, sql, ms });
+    }
+}
+
+impl StatementLog for Times {
+    fn intent(&mut self, _: &StatementAt) -> Result<(), String> {
+        self.began = Some(Instant::now());
+        Ok(())
+    }
+    fn done(&mut self, at: &StatementAt, _: u64, _: &[String]) -> Result<(), String> {
+        self.end(at);
+        Ok(())
+    }
+    fn failed(&mut self, at: &StatementAt, _: &str) -> Result<(), String> {
+        self.end(at);
+        Ok(())
+    }
 }
 
 /// A rehearsal has no journal: its instance is thrown away.

@@ -4,13 +4,14 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mysql::prelude::Queryable;
 use mysql::{Conn, OptsBuilder};
 use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
-use crate::process::{START_MS_MAX, Server, free_port, is_root, program, wait_until};
+use crate::process::{START_MS_MAX, Server, free_port, is_root, kill, program, wait_until};
 
 /// How often another port is tried when somebody was faster to take it.
 const PORT_TRIES: u32 = 3;
@@ -18,7 +19,8 @@ const PORT_TRIES: u32 = 3;
 /// A running server. It is killed, and its data removed, when this is dropped.
 #[derive(Debug)]
 pub struct Mariadb {
-    server: Server,
+    server: Mutex<Server>,
+    options: Vec<String>,
     port: u16,
     socket: PathBuf,
     data_dir: PathBuf,
@@ -51,7 +53,9 @@ impl Mariadb {
             let server = spawn(dir.path(), &socket, port, options);
             wait_until(START_MS_MAX, || connect(&socket).is_ok() || !server.runs());
             if server.runs() && connect(&socket).is_ok() {
-                return Self { server, port, socket, data_dir, _dir: dir };
+                let options = options.iter().map(ToString::to_string).collect();
+                let server = Mutex::new(server);
+                return Self { server, options, port, socket, data_dir, _dir: dir };
             }
             said = server.log_tail();
         }
@@ -75,7 +79,33 @@ impl Mariadb {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.server.pid()
+        self.locked().pid()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Server> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the server by SIGKILL, as a crash does. Returns when it is gone.
+    ///
+    /// # Panics
+    /// Where it does not go.
+    pub fn kill(&self) {
+        kill(self.pid());
+    }
+
+    /// Starts the server again on the data that it left, at the same place. Ends it before where
+    /// it still runs.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub fn start_again(&self) {
+        self.kill();
+        let options: Vec<&str> = self.options.iter().map(String::as_str).collect();
+        let dir = self.socket.parent().expect("the socket's directory");
+        let server = spawn(dir, &self.socket, self.port, &options);
+        server.wait_until_ready(|| connect(&self.socket).is_ok());
+        *self.locked() = server;
     }
 
     /// A new connection as `root`, who may do everything, in no database.

@@ -4,12 +4,13 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use postgres::{Client, Config, NoTls};
 use rustix::fs::FlockOperation;
 use tempfile::TempDir;
 
-use crate::process::{START_MS_MAX, Server, free_port, is_root, program, wait_until};
+use crate::process::{START_MS_MAX, Server, free_port, is_root, kill, program, wait_until};
 
 const PORT_TRIES: usize = 5;
 /// Debian keeps the server's programs out of the path.
@@ -18,7 +19,7 @@ const DEBIAN: &str = "/usr/lib/postgresql";
 /// A running server with an empty data directory. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Postgres {
-    server: Server,
+    server: Mutex<Server>,
     port: u16,
     socket_dir: PathBuf,
     // Last: the directory goes after the server.
@@ -45,6 +46,7 @@ impl Postgres {
             let is_up = || connect(&socket_dir, port, "postgres").is_ok();
             wait_until(START_MS_MAX, || is_up() || !server.runs());
             if server.runs() && is_up() {
+                let server = Mutex::new(server);
                 return Self { server, port, socket_dir, _dir: dir };
             }
             said = server.log_tail();
@@ -64,7 +66,39 @@ impl Postgres {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.server.pid()
+        self.locked().pid()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Server> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the server by SIGKILL, as a crash does. Returns when it is gone.
+    ///
+    /// # Panics
+    /// Where it does not go.
+    pub fn kill(&self) {
+        kill(self.pid());
+    }
+
+    /// Starts the server again on the data that it left, at the same place. Ends it before where
+    /// it still runs.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub fn start_again(&self) {
+        self.kill();
+        let data_dir = self.socket_dir.join("data");
+        let is_up = || connect(&self.socket_dir, self.port, "postgres").is_ok();
+        let up = wait_until(START_MS_MAX, || {
+            // It refuses to start while a session of its predecessor is still going.
+            let server = spawn(&self.socket_dir, &data_dir, self.port);
+            wait_until(START_MS_MAX, || is_up() || !server.runs());
+            let is_up = server.runs() && is_up();
+            *self.locked() = server;
+            is_up
+        });
+        assert!(up, "postgres did not start again; its log:\n{}", self.locked().log_tail());
     }
 
     /// A new connection as the superuser, in the given database.

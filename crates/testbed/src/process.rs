@@ -105,6 +105,19 @@ pub fn runs(pid: u32) -> bool {
     })
 }
 
+/// Ends a process by SIGKILL and waits until it is gone; one that is gone already is no error.
+///
+/// # Panics
+/// Where it does not go.
+pub fn kill(pid: u32) {
+    let number = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(number) = number {
+        // Only one of our own children's children; it may have ended by itself.
+        let _ = rustix::process::kill_process(number, rustix::process::Signal::KILL);
+    }
+    assert!(wait_until(START_MS_MAX, || !runs(pid)), "process {pid} does not go");
+}
+
 /// Looks again and again until `done`, for at most `limit_ms`. False where it never was.
 pub fn wait_until(limit_ms: u64, mut done: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + Duration::from_millis(limit_ms);

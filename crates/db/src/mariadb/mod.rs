@@ -6,6 +6,7 @@ mod dump;
 mod fence;
 mod orphans;
 mod point;
+mod point_ahead;
 mod point_dump;
 mod point_files;
 mod rebuild;
@@ -81,6 +82,14 @@ impl Database for Mariadb {
 
     fn unfence(&mut self, proof: Option<&FenceProof>) -> Result<(), DbError> {
         fence::unfence(&self.settings, proof)
+    }
+
+    fn prepare_point(
+        &mut self,
+        dir: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<u64>, DbError> {
+        point::prepare(&self.settings, dir, progress)
     }
 
     fn take_point(

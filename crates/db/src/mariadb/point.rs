@@ -1,5 +1,6 @@
 //! The rollback point of a MariaDB database: which way, and what both ways share.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,12 +9,12 @@ use entracte_model::Hash;
 use serde::{Deserialize, Serialize};
 
 use super::connect::{self, Server, literal};
-use super::definitions::Definitions;
+use super::definitions::{self, Definitions, Table};
 use super::rights::Rights;
-use super::{orphans, point_dump, point_files, rebuild};
+use super::{orphans, point_ahead, point_dump, point_files, rebuild};
 use crate::database::Progress;
 use crate::error::DbError;
-use crate::files::write_durably;
+use crate::files::{private_dir, write_durably};
 use crate::point::{self, Point, PointWay};
 use crate::settings::MariadbSettings;
 
@@ -42,6 +43,47 @@ pub struct MariadbPoint {
     pub version: String,
     /// How many tables it holds.
     pub tables: u64,
+    /// The tables that lie in a dump beside the files of the others.
+    #[serde(default)]
+    pub dumped: Vec<String>,
+}
+
+/// How the tables of a point are kept.
+struct Parts<'a> {
+    /// By their files, in this directory of the server.
+    files: Vec<&'a Table>,
+    /// In a dump.
+    dump: Definitions,
+}
+
+impl<'a> Parts<'a> {
+    fn of(definitions: &'a Definitions, is_dumped: impl Fn(&str) -> bool) -> Self {
+        let mut dump = definitions.clone();
+        dump.tables.retain(|table| is_dumped(&table.name));
+        let files = definitions.tables.iter().filter(|table| !is_dumped(&table.name)).collect();
+        Self { files, dump }
+    }
+}
+
+/// Copies the table files ahead of the window, as far as they will be what the point is made of.
+pub(super) fn prepare(
+    settings: &MariadbSettings,
+    dir: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Option<u64>, DbError> {
+    let mut server = connect::admin(settings)?;
+    let tables = definitions::tables(&mut server)?;
+    let rights = Rights::read(&mut server, &settings.database)?;
+    let Ok(data_dir) = point_files::possible(&mut server, settings, &rights)? else {
+        return Ok(None);
+    };
+    let others = point_files::without_files(&mut server, &tables)?;
+    let ours =
+        |table: &&Table| !others.contains_key(&table.name) && point_files::has_whole_pages(table);
+    let tables: Vec<&Table> = tables.iter().filter(ours).collect();
+    private_dir(dir)?;
+    let database = connect::target(settings);
+    point_ahead::prepare(&mut server, &data_dir, &database, &tables, dir, progress)
 }
 
 pub(super) fn take(
@@ -54,32 +96,64 @@ pub(super) fn take(
     let definitions = Definitions::read(&mut server)?;
     let rights = Rights::read(&mut server, &settings.database)?;
     check(&definitions, &rights)?;
-    let about = MariadbPoint {
-        version: server.text_for("SELECT VERSION()", "reading the version")?,
-        tables: definitions.tables.len() as u64,
-    };
+    let version = server.text_for("SELECT VERSION()", "reading the version")?;
+    let tables = definitions.tables.len() as u64;
     let mut notes = Vec::new();
-    let files = match point_files::possible(&mut server, settings, &definitions, &rights)? {
-        Ok(data_dir) => {
-            let taken = point_files::take(&mut server, &data_dir, &definitions, dir, progress);
-            if taken.is_err() {
-                point_files::give_up(&mut server, dir)?;
-            }
-            taken.map_err(|error| format!("the table files could not be copied: {error}"))
-        }
+    let files = match point_files::possible(&mut server, settings, &rights)? {
+        Ok(data_dir) => files(&mut server, settings, &data_dir, &definitions, dir, progress)?,
         Err(why) => Err(why),
     };
     let (way, bytes) = match files {
-        Ok(bytes) => (PointWay::MariadbFiles(about), bytes),
+        Ok((dumped, mut bytes)) => {
+            if !dumped.is_empty() {
+                notes.extend(dumped.iter().map(|(name, why)| {
+                    format!("dumped beside the files of the others: the table {name} {why}")
+                }));
+                let parts = Parts::of(&definitions, |name| dumped.contains_key(name));
+                bytes += point_dump::take(settings, &parts.dump, dir, progress)?;
+            }
+            let dumped = dumped.into_keys().collect();
+            (PointWay::MariadbFiles(MariadbPoint { version, tables, dumped }), bytes)
+        }
         Err(why) => {
             notes.push(format!("taken as a dump: {why}"));
             let bytes = point_dump::take(settings, &definitions, dir, progress)?;
-            (PointWay::MariadbDump(about), bytes)
+            let dumped = Vec::new();
+            (PointWay::MariadbDump(MariadbPoint { version, tables, dumped }), bytes)
         }
     };
+    point_ahead::discard(dir)?;
     let json = serde_json::to_vec(&definitions).expect("definitions are texts and numbers");
     write_durably(&dir.join(DEFINITIONS), &json)?;
     point::complete(dir, connect::target(settings), way, bytes, notes, Some(Hash::of(&json)))
+}
+
+/// The tables that could not be had as files, and the size of the others. The inner error says
+/// why none could.
+#[expect(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
+fn files(
+    server: &mut Server,
+    settings: &MariadbSettings,
+    data_dir: &Path,
+    definitions: &Definitions,
+    dir: &Path,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Result<(BTreeMap<String, String>, u64), String>, DbError> {
+    let dumped = point_files::without_files(server, &definitions.tables)?;
+    if let (Some((name, why)), true) =
+        (dumped.first_key_value(), dumped.len() == definitions.tables.len())
+    {
+        return Ok(Err(format!("the table {name} {why}, and so are the others")));
+    }
+    let parts = Parts::of(definitions, |name| dumped.contains_key(name));
+    let database = connect::target(settings);
+    match point_files::take(server, data_dir, &database, &parts.files, dir, progress) {
+        Ok(bytes) => Ok(Ok((dumped, bytes))),
+        Err(error) => {
+            point_files::give_up(server, dir)?;
+            Ok(Err(format!("the table files could not be copied: {error}")))
+        }
+    }
 }
 
 /// Refuses now what a restore could not bring back exactly.
@@ -129,16 +203,23 @@ pub(super) fn restore(
     rebuild::empty(&mut server, &definitions.programs)?;
     rebuild::sequences(&mut server, &definitions.sequences)?;
     match &point.way {
-        PointWay::MariadbFiles(_) => {
+        PointWay::MariadbFiles(about) => {
             let rights = Rights::read(&mut server, &settings.database)?;
-            let data_dir = point_files::possible(&mut server, settings, &definitions, &rights)?
-                .map_err(|why| DbError::BadPoint {
-                    dir: point.dir.clone(),
-                    expected: "the server's data directory within reach, as when it was taken"
-                        .to_owned(),
-                    found: why,
+            let data_dir =
+                point_files::possible(&mut server, settings, &rights)?.map_err(|why| {
+                    DbError::BadPoint {
+                        dir: point.dir.clone(),
+                        expected: "the server's data directory within reach, as when it was taken"
+                            .to_owned(),
+                        found: why,
+                    }
                 })?;
-            point_files::restore(&mut server, &data_dir, &definitions, &point.dir, progress)?;
+            let parts = Parts::of(&definitions, |name| about.dumped.iter().any(|d| d == name));
+            let files = &parts.files;
+            point_files::restore(&mut server, &data_dir, files, &point.dir, progress)?;
+            if !about.dumped.is_empty() {
+                point_dump::restore(settings, &parts.dump, &point.dir, progress)?;
+            }
         }
         PointWay::MariadbDump(_) => {
             point_dump::restore(settings, &definitions, &point.dir, progress)?;

@@ -1,12 +1,14 @@
 //! The point as copies of InnoDB's own table files, which takes as long as copying them does, or
 //! no time where the file system can share blocks; loading a dump takes a hundred times longer.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::connect::{Server, column, ident};
-use super::definitions::{Definitions, Table};
+use super::definitions::Table;
+use super::point_ahead;
 use super::rights::Rights;
 use crate::database::Progress;
 use crate::error::DbError;
@@ -30,7 +32,6 @@ const HIDDEN_COLUMNS: &str = "SELECT t.NAME FROM information_schema.INNODB_SYS_T
 pub(super) fn possible(
     server: &mut Server,
     settings: &MariadbSettings,
-    definitions: &Definitions,
     rights: &Rights,
 ) -> Result<Result<PathBuf, String>, DbError> {
     let Some(data_dir) = &settings.data_dir else {
@@ -39,16 +40,8 @@ pub(super) fn possible(
     if !rights.global("RELOAD") {
         return Ok(Err(format!("{} lacks RELOAD", rights.account)));
     }
-    let obstacle = definitions.tables.iter().find_map(obstacle);
-    if let Some(why) = obstacle {
-        return Ok(Err(why));
-    }
-    let Ok(rows) = server.rows(HIDDEN_COLUMNS) else {
+    if !rights.global("PROCESS") {
         return Ok(Err(format!("{} lacks PROCESS", rights.account)));
-    };
-    if let Some(row) = rows.first() {
-        let name = column(row, 0);
-        return Ok(Err(format!("{name} keeps the hidden column of a dropped full-text index")));
     }
     // Imported files do not go through the binary log: a replica would keep the other rows.
     let replicas = "SELECT COUNT(*) FROM information_schema.PROCESSLIST
@@ -72,6 +65,32 @@ pub(super) fn possible(
     Ok(Ok(dir))
 }
 
+/// The tables that cannot be had as files, each with the reason.
+pub(super) fn without_files(
+    server: &mut Server,
+    tables: &[Table],
+) -> Result<BTreeMap<String, String>, DbError> {
+    let named = |table: &Table| obstacle(table).map(|why| (table.name.clone(), why));
+    let mut found: BTreeMap<String, String> = tables.iter().filter_map(named).collect();
+    let hidden = server.rows_for(HIDDEN_COLUMNS, "looking for hidden columns")?;
+    let hidden: Vec<String> = hidden.iter().map(|row| column(row, 0)).collect();
+    for table in tables {
+        // `game/players`, as on disk.
+        let is_it = |name: &String| name.rsplit('/').next() == file_name(&table.name).as_deref();
+        if hidden.iter().any(is_it) {
+            let why = "keeps the hidden column of a dropped full-text index".to_owned();
+            found.entry(table.name.clone()).or_insert(why);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the pages of the table's file are as long as the server's.
+pub(super) fn has_whole_pages(table: &Table) -> bool {
+    let options = table.options.to_ascii_lowercase();
+    !(options.contains("row_format=compressed") || options.contains("key_block_size"))
+}
+
 /// What keeps this table from being exported as a file.
 fn obstacle(table: &Table) -> Option<String> {
     let options = table.options.to_ascii_lowercase();
@@ -91,7 +110,7 @@ fn obstacle(table: &Table) -> Option<String> {
     } else {
         return None;
     };
-    Some(format!("the table {} {why}", table.name))
+    Some(why)
 }
 
 /// The name of a table or database on disk, for the names whose form we are sure of.
@@ -111,44 +130,58 @@ fn file_name(name: &str) -> Option<String> {
 pub(super) fn take(
     server: &mut Server,
     data_dir: &Path,
-    definitions: &Definitions,
+    database: &str,
+    tables: &[&Table],
     dir: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<u64, DbError> {
-    let tables = dir.join(TABLES);
-    private_dir(&tables)?;
-    if definitions.tables.is_empty() {
-        sync_dir(&tables)?;
+    let folder = dir.join(TABLES);
+    private_dir(&folder)?;
+    if tables.is_empty() {
+        sync_dir(&folder)?;
         return Ok(0);
     }
-    let names: Vec<String> = definitions.tables.iter().map(|table| ident(&table.name)).collect();
+    let ahead = match point_ahead::page_bytes(server)? {
+        Some(page_bytes) => point_ahead::take_ledger(dir, database, page_bytes)?,
+        None => None,
+    };
+    let names: Vec<String> = tables.iter().map(|table| ident(&table.name)).collect();
     let flush = format!("FLUSH TABLES {} FOR EXPORT", names.join(", "));
     server.run_for(&flush, "flushing the tables to their files")?;
     let mut total = 0;
-    for table in &definitions.tables {
+    for table in tables {
         total += length(&source(data_dir, table, "ibd"))?;
     }
     let mut done = 0;
-    for table in &definitions.tables {
+    for table in tables {
         for suffix in SUFFIXES {
             let from = source(data_dir, table, suffix);
-            let to = source(&tables, table, suffix);
-            let mut file = private_file(&to)?;
-            copy_contents(&from, &mut file, &to, &mut |bytes| {
+            let to = source(&folder, table, suffix);
+            let prepared = match &ahead {
+                Some(ahead) if suffix == "ibd" => ahead.finish(dir, table, &from, &to)?,
+                _ => None,
+            };
+            let mut step = |bytes| {
                 done += bytes;
                 let note = table.name.clone();
                 progress(Progress { done, total: total.max(done), unit: "bytes", note });
-            })?;
+            };
+            if prepared.is_some() {
+                step(length(&to)?);
+            } else {
+                let mut file = private_file(&to)?;
+                copy_contents(&from, &mut file, &to, &mut step)?;
+            }
         }
     }
     server.run_for("UNLOCK TABLES", "unlocking the tables")?;
     // The locks are not held for this: the copies are ours alone.
-    for table in &definitions.tables {
+    for table in tables {
         for suffix in SUFFIXES {
-            sync_file(&source(&tables, table, suffix))?;
+            sync_file(&source(&folder, table, suffix))?;
         }
     }
-    sync_dir(&tables)?;
+    sync_dir(&folder)?;
     Ok(done)
 }
 
@@ -158,35 +191,35 @@ pub(super) fn give_up(server: &mut Server, dir: &Path) -> Result<(), DbError> {
     remove_tree_if_there(&dir.join(TABLES))
 }
 
-/// Makes the tables and has the server take the copies for their rows. The database holds no
-/// table by now.
+/// Makes the tables and has the server take the copies for their rows. The database holds none
+/// of them by now.
 pub(super) fn restore(
     server: &mut Server,
     data_dir: &Path,
-    definitions: &Definitions,
+    tables: &[&Table],
     dir: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), DbError> {
-    let tables = dir.join(TABLES);
+    let folder = dir.join(TABLES);
     let mut total = 0;
-    for table in &definitions.tables {
-        total += length(&source(&tables, table, "ibd"))?;
+    for table in tables {
+        total += length(&source(&folder, table, "ibd"))?;
         // What an interrupted restore put there for a table that is dropped since.
         for suffix in SUFFIXES {
             remove_if_there(&source(data_dir, table, suffix))?;
         }
     }
     server.run_for("SET SESSION innodb_strict_mode = 0", "preparing the tables")?;
-    for table in &definitions.tables {
+    for table in tables {
         server.run_for(&table.create, &format!("making the table {}", table.name))?;
     }
     let mut done = 0;
-    for table in &definitions.tables {
+    for table in tables {
         let name = ident(&table.name);
         let doing = format!("taking back the rows of {}", table.name);
         server.run_for(&format!("ALTER TABLE {name} DISCARD TABLESPACE"), &doing)?;
         for suffix in SUFFIXES {
-            put(&source(&tables, table, suffix), &source(data_dir, table, suffix), &mut |bytes| {
+            put(&source(&folder, table, suffix), &source(data_dir, table, suffix), &mut |bytes| {
                 done += bytes;
                 let note = table.name.clone();
                 progress(Progress { done, total: total.max(done), unit: "bytes", note });
@@ -239,12 +272,12 @@ fn see_that_it_is_whole(server: &mut Server, table: &Table) -> Result<(), DbErro
     }
 }
 
-fn source(dir: &Path, table: &Table, suffix: &str) -> PathBuf {
-    // `possible` has seen that each name has a form on disk.
+pub(super) fn source(dir: &Path, table: &Table, suffix: &str) -> PathBuf {
+    // `without_files` has seen that each name has a form on disk.
     dir.join(format!("{}.{suffix}", file_name(&table.name).unwrap_or_default()))
 }
 
-fn length(path: &Path) -> Result<u64, DbError> {
+pub(super) fn length(path: &Path) -> Result<u64, DbError> {
     Ok(fs::metadata(path).map_err(DbError::io("look at", path))?.len())
 }
 

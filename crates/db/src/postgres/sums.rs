@@ -57,6 +57,17 @@ pub(super) fn facts(settings: &PostgresSettings) -> Result<Facts, DbError> {
             foreign.join(", ")
         ));
     }
+    let unlogged = format!(
+        "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE {OURS} AND c.relkind = 'r' AND c.relpersistence = 'u' ORDER BY 1"
+    );
+    let unlogged = server.list_for(&unlogged, DOING)?;
+    if !unlogged.is_empty() {
+        notes.push(format!(
+            "a crash of the server empties these tables (UNLOGGED), in a rollback point too: {}",
+            unlogged.join(", ")
+        ));
+    }
     if settings.host.is_some() && settings.socket_dir.is_none() {
         notes.push(
             "the connection to the server is not encrypted (TLS is not supported yet)".into(),

@@ -2,7 +2,7 @@
 //! moment that is always the same.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use entracte_db::{MariadbSettings, PostgresSettings, Progress, Settings, SqliteSettings, open};
 use rustix::process::{Signal, getpid, kill_process};
@@ -13,10 +13,19 @@ const WHAT: &str = "DB_TEST_WHAT";
 const AT: &str = "DB_TEST_AT";
 const VALUES: &str = "DB_TEST_VALUES";
 
-/// Runs `what` (`take` or `restore`) on the point in `dir` in another process, which kills
-/// itself with SIGKILL at its report of progress number `at` (from 0). False where it came to
-/// its end without so many.
+/// Runs `what` (`prepare`, `take`, `restore` or `migrate`) on the point in `dir` in another
+/// process, which kills itself with SIGKILL at its report of progress number `at` (from 0), or at
+/// its moment of this number where it migrates. False where it came to its end without so many.
 pub fn killed_at(fixture: &Fixture, what: &str, dir: &Path, at: usize) -> bool {
+    let ended = start(fixture, what, dir, at).wait_with_output().unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&ended.status);
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(signal == Some(9) || ended.status.success(), "{said}");
+    signal == Some(9)
+}
+
+/// The other process of [`killed_at`], for a test that kills it itself.
+pub fn start(fixture: &Fixture, what: &str, dir: &Path, at: usize) -> Child {
     let values = match &fixture.settings {
         Settings::Sqlite(settings) => vec![settings.path.display().to_string()],
         Settings::Mariadb(settings) => vec![
@@ -39,11 +48,7 @@ pub fn killed_at(fixture: &Fixture, what: &str, dir: &Path, at: usize) -> bool {
         .env(WHAT, what)
         .env(AT, at.to_string())
         .env(VALUES, format!("{}\n{}", dir.display(), values.join("\n")));
-    let ended = command.output().unwrap();
-    let signal = std::os::unix::process::ExitStatusExt::signal(&ended.status);
-    let said = String::from_utf8_lossy(&ended.stdout);
-    assert!(signal == Some(9) || ended.status.success(), "{said}");
-    signal == Some(9)
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// What the other process does; in this one, nothing.
@@ -76,14 +81,17 @@ fn the_other_process() {
         }),
         _ => panic!("{values:?}"),
     };
-    let mut left: usize = std::env::var(AT).unwrap().parse().unwrap();
-    let mut die = |_: Progress| match left {
+    let left: usize = std::env::var(AT).unwrap().parse().unwrap();
+    let mut more = left;
+    let mut die = |_: Progress| match more {
         0 => kill_process(getpid(), Signal::KILL).unwrap(),
-        _ => left -= 1,
+        _ => more -= 1,
     };
     let mut database = open(&settings).unwrap();
     let dir = Path::new(values[0]);
     match what.as_str() {
+        "prepare" => drop(database.prepare_point(dir, &mut die).unwrap()),
+        "migrate" => crate::sweep::run_and_die(&mut *database, &settings, dir, left),
         "take" => drop(database.take_point(dir, &mut die).unwrap()),
         "restore" => {
             let point = database.probe_point(dir).unwrap().unwrap();

@@ -1,10 +1,11 @@
 //! The proof that nobody else writes.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use entracte_db::DbError;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, run};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -57,4 +58,34 @@ pub fn who_writes_is_waited_for_and_named(fixture: &Fixture) {
     database.unfence(Some(&proof)).unwrap();
     let gold = database.query("SELECT gold FROM players WHERE id = 1").unwrap();
     assert!(gold[0][0].as_deref().unwrap().starts_with('5'), "{gold:?}");
+}
+
+/// A worker or a cron that nobody stopped: no transaction is open for long, and yet it writes.
+pub fn a_worker_that_goes_on_is_told_of(fixture: &Fixture) {
+    let mut database = fixture.seeded();
+    run(&mut *database, &["CREATE TABLE ticks (n INT);"]).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut worker = fixture.as_the_game();
+        let over = &over;
+        scope.spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                worker.tick();
+                // Its pace, not a wait for anything.
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let error = database.fence(Duration::from_secs(1), &mut |_| {});
+        over.store(true, Ordering::SeqCst);
+        let Err(DbError::StillWriting { sessions, hint }) = &error else { panic!("{error:?}") };
+        assert!(hint.contains("workers"), "{hint}");
+        // On SQLite the writer is this very process, which names itself to nobody.
+        let user = match &fixture.settings {
+            entracte_db::Settings::Sqlite(_) => return,
+            entracte_db::Settings::Mariadb(settings) => &settings.user,
+            entracte_db::Settings::Postgres(settings) => &settings.user,
+        };
+        assert!(sessions.iter().any(|session| session.user == *user), "{error:?}");
+    });
+    database.unfence(None).unwrap();
 }

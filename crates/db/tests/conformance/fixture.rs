@@ -201,6 +201,17 @@ pub enum Game {
 }
 
 impl Game {
+    /// One short write, if it is let.
+    pub fn tick(&mut self) {
+        let sql = "INSERT INTO ticks VALUES (1)";
+        // Refused while the fence holds a lock, and tried again.
+        match self {
+            Game::Sqlite(connection) => drop(connection.execute_batch(sql)),
+            Game::Mariadb(connection) => drop(connection.query_drop(sql)),
+            Game::Postgres(client) => drop(client.batch_execute(sql)),
+        }
+    }
+
     pub fn run(&mut self, sql: &str) {
         match self {
             Game::Sqlite(connection) => connection.execute_batch(sql).unwrap(),

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use entracte_model::Version;
-use entracte_model::plan::Plan;
-use entracte_model::time::human_ms;
+use entracte_model::plan::{Plan, Step};
+use entracte_model::time::{human_bytes, human_ms};
 use entracte_package::archive::{self, Archive};
 use entracte_release::{Store, Target, planner, rehearse};
 
@@ -29,7 +29,9 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let archive = open(&path, &target)?;
     let plan = planner::deploy(&target, &store, archive.record(), &path)?;
     let mut text = render(app, &plan);
-    if let Some(rehearsal) = rehearse::last(&store, &archive.record().version.to_string())? {
+    let rehearsal = rehearse::last(&store, &archive.record().version.to_string())?;
+    text.push_str(&about_the_point(&plan, rehearsal.as_ref()));
+    if let Some(rehearsal) = rehearsal {
         text.push_str(&format!(
             "\nRehearsed on backup {} at {}: scripts {}, way back {}.",
             rehearsal.snapshot,
@@ -40,6 +42,28 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     }
     app.print(text, &serde_json::to_value(&plan)?);
     Ok(Exit::Done)
+}
+
+/// Which way back the plan takes, what it costs inside the closed time, and what on disk.
+fn about_the_point(plan: &Plan, rehearsal: Option<&rehearse::Rehearsal>) -> String {
+    if plan.find(|step| matches!(step, Step::WindowCopy {})).is_none() {
+        return "\nRollback point: none is needed, the database stays as it is.".to_owned();
+    }
+    match rehearsal {
+        Some(rehearsal) if !rehearsal.point_way.is_empty() => {
+            let prepared = match rehearsal.prepare_ms {
+                0 => String::new(),
+                ms => format!(", after {} of copying while the game runs", human_ms(ms)),
+            };
+            format!(
+                "\nRollback point: {} ({} on disk), {} of the closed time{prepared}.",
+                rehearsal.point_way,
+                human_bytes(rehearsal.point_bytes),
+                human_ms(rehearsal.point_ms)
+            )
+        }
+        _ => "\nRollback point: its time is a guess; `entracte rehearse` measures it.".to_owned(),
+    }
 }
 
 /// The plan for people.

@@ -1,7 +1,7 @@
 //! `entracte rehearse`: the scripts and the way back, on a restored copy of production.
 
-use entracte_model::time::human_ms;
-use entracte_release::rehearse;
+use entracte_model::time::{human_bytes, human_ms};
+use entracte_release::rehearse::{self, Rehearsal};
 
 use super::App;
 use super::plan::{find, open};
@@ -14,8 +14,9 @@ use crate::report::out;
   entracte rehearse
   entracte rehearse 1.1
 
-It works in a private database that cannot reach the live one, and proves three things: the backup
-restores, the scripts run, the way back is exact. What it measures goes into `entracte plan`.")]
+It works in a private database that cannot reach the live one, and proves that the backup restores,
+that the scripts run, that the smoke tests which ask the database pass, and that the way back is
+exact. What it measures goes into `entracte plan`.")]
 pub struct Args {
     /// A version or a package; without it, the newest package
     package: Option<String>,
@@ -32,23 +33,45 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     };
     let found = rehearse::rehearse(&target, &store, &archive, dir.path(), &mut say)
         .map_err(|fault| of_fault(&fault))?;
-    let text = format!(
-        "{} {} on backup {} ({} old)\n  restore {}, scripts {} ({} statements), rollback point {}, way back {}, exact\n  touched: {}",
-        app.paint.good("Rehearsed"),
-        found.version,
-        found.snapshot,
-        human_ms(found.snapshot_age_ms),
-        human_ms(found.restore_ms),
-        human_ms(found.migrate_ms),
-        found.statements,
-        human_ms(found.point_ms),
-        human_ms(found.way_back_ms),
-        if found.touched.is_empty() {
-            "nothing".into()
-        } else {
-            found.touched.join("\n           ")
-        }
-    );
-    app.print(text, &serde_json::to_value(&found)?);
+    app.print(text(app, &found), &serde_json::to_value(&found)?);
     Ok(Exit::Done)
+}
+
+fn text(app: &App, found: &Rehearsal) -> String {
+    let mut lines = vec![
+        format!(
+            "{} {} on backup {} ({} old)",
+            app.paint.good("Rehearsed"),
+            found.version,
+            found.snapshot,
+            human_ms(found.snapshot_age_ms)
+        ),
+        format!(
+            "  restore {}, scripts {} ({} statements), way back {}, exact",
+            human_ms(found.restore_ms),
+            human_ms(found.migrate_ms),
+            found.statements,
+            human_ms(found.way_back_ms)
+        ),
+        format!(
+            "  rollback point: {}, {} on disk, {} inside the closed time",
+            found.point_way,
+            human_bytes(found.point_bytes),
+            human_ms(found.point_ms)
+        ),
+        format!(
+            "  smoke tests that ask the database: {} passed; {} need the running game",
+            found.smoke, found.smoke_left_out
+        ),
+    ];
+    for slow in &found.slowest {
+        let ms = human_ms(slow.ms);
+        lines.push(format!("  {ms:>8}  {}, line {}: {}", slow.script, slow.line, slow.sql));
+    }
+    let touched = match found.touched.as_slice() {
+        [] => "nothing".to_owned(),
+        touched => touched.join("\n           "),
+    };
+    lines.push(format!("  touched: {touched}"));
+    lines.join("\n")
 }

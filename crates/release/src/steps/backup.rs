@@ -12,6 +12,7 @@ use entracte_model::time::human_bytes;
 use serde_json::{Value, json};
 
 use super::Act;
+use super::window_copy::{give_up_prepared, prepare};
 use crate::context::Context;
 use crate::fault::{Doing, broken, chain, refused};
 use crate::target::Target;
@@ -59,12 +60,20 @@ impl Act for Backup {
             cx.info(format!("database: snapshot {} ({})", dump.short, human_bytes(dump.bytes)));
             snapshots.push(dump.id);
         }
+        cx.safe_point("preparing the rollback point")?;
+        prepare(cx);
         Ok(json!({ "snapshots": snapshots }))
     }
 
     fn probe(&self, _: &mut Context<'_>, _: &Value) -> Probe {
         // One backup too many costs almost nothing; one too few could cost everything.
         Probe::NotDone
+    }
+
+    fn undo(&self, cx: &mut Context<'_>, _: &Value) -> Result<(), Fault> {
+        // The backups stay: one too many costs almost nothing.
+        give_up_prepared(cx);
+        Ok(())
     }
 }
 

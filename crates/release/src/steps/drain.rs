@@ -6,6 +6,7 @@ use entracte_model::progress::Probe;
 use serde_json::{Value, json};
 
 use super::Act;
+use super::window_copy::prepare;
 use crate::clock::now;
 use crate::context::Context;
 use crate::fault::Doing;
@@ -21,6 +22,8 @@ impl Act for Drain {
     }
 
     fn run(&self, cx: &mut Context<'_>, _: &Value) -> Result<Value, Fault> {
+        // The nearest to the closing at which that costs nobody a moment.
+        prepare(cx);
         let deadline = now() + self.deadline_ms;
         let (p50, p90) = gate_goal::reopening(cx, deadline);
         let status = gate_goal::set(cx, Phase::Draining, |goal| {

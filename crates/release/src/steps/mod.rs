@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub(crate) use close::fence_again;
+pub(crate) use window_copy::way;
 
 use crate::context::Context;
 use crate::fault::refused;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Act, keep};
 use crate::context::Context;
-use crate::fault::{Doing, refused};
+use crate::fault::{Doing, broken, chain, refused};
 use crate::gate_goal;
 
 pub(crate) struct WindowCopy;
@@ -23,22 +23,19 @@ impl Act for WindowCopy {
         gate_goal::show_progress(cx, Step::WindowCopy {});
         let Some(mut database) = cx.database()? else { return Ok(Value::Null) };
         let dir = cx.target.point(cx.plan.id);
-        // What a dead runner left half done has no point.json and is worth nothing.
-        if dir.exists() {
-            std::fs::remove_dir_all(&dir).doing("clearing an unfinished rollback point")?;
+        // A point that nobody wrote down is taken again: what was prepared for it stays.
+        match std::fs::remove_file(dir.join("point.json")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(broken("clearing an unfinished rollback point", &error));
+            }
+            _ => {}
         }
         std::fs::create_dir_all(&dir).doing("making the rollback point's folder")?;
         let point = database
             .take_point(&dir, &mut |p| cx.progress(p.done, p.total, p.unit, &p.note))
             .doing(&format!("taking the rollback point in {}", dir.display()))?;
         let bytes = point.bytes;
-        let way = match point.way {
-            PointWay::SqliteCopy { .. } => "a copy of the database",
-            PointWay::MariadbFiles(_) => "copies of the table files",
-            PointWay::MariadbDump(_) => "a dump of the tables",
-            PointWay::PostgresClone(_) => "a clone of the database",
-            PointWay::PostgresDump(_) => "a dump of the database",
-        };
+        let way = way(&point);
         cx.info(format!("rollback point: {way} ({})", human_bytes(bytes)));
         for note in &point.notes {
             cx.say(Level::Warning, note.clone());
@@ -60,6 +57,64 @@ impl Act for WindowCopy {
     fn undo(&self, cx: &mut Context<'_>, _: &Value) -> Result<(), Fault> {
         drop_point(cx, cx.plan.id)
     }
+}
+
+/// How a point was taken, for people.
+pub(crate) fn way(point: &Point) -> &'static str {
+    match point.way {
+        PointWay::SqliteCopy { .. } => "a copy of the database",
+        PointWay::MariadbFiles(_) => "copies of the table files",
+        PointWay::MariadbDump(_) => "a dump of the tables",
+        PointWay::PostgresClone(_) => "a clone of the database",
+        PointWay::PostgresDump(_) => "a dump of the database",
+    }
+}
+
+/// Does while the game runs what makes the rollback point quick to take, where the plan takes
+/// one. What cannot be prepared costs closed time and nothing else: it is a warning.
+pub(crate) fn prepare(cx: &mut Context<'_>) {
+    if cx.plan.find(|step| matches!(step, Step::WindowCopy {})).is_none() {
+        return;
+    }
+    let dir = cx.target.point(cx.plan.id);
+    let database = match cx.database() {
+        Ok(Some(database)) => Ok(database),
+        Ok(None) => return,
+        Err(fault) => Err(fault.message),
+    };
+    let prepared = database.and_then(|mut database| {
+        database
+            .prepare_point(&dir, &mut |p| cx.progress(p.done, p.total, p.unit, &p.note))
+            .map_err(|error| chain(&error))
+    });
+    match prepared {
+        Ok(None) => {}
+        Ok(Some(bytes)) => {
+            let bytes = human_bytes(bytes);
+            cx.info(format!("rollback point prepared while the game runs ({bytes} copied)"));
+        }
+        Err(why) => {
+            let text =
+                format!("the closed time will be longer, nothing was prepared for it: {why}");
+            cx.say(Level::Warning, text);
+            give_up_prepared(cx);
+        }
+    }
+}
+
+/// Removes what was prepared for a point that is not taken.
+pub(crate) fn give_up_prepared(cx: &mut Context<'_>) {
+    let dir = cx.target.point(cx.plan.id);
+    // A crash in the middle leaves files without their ledger, which the next attempt removes.
+    let gone = std::fs::remove_dir_all(dir.join("ahead"));
+    if let Err(error) = gone
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        let text = format!("what was prepared in {} stays: {error}", dir.display());
+        cx.say(Level::Warning, text);
+    }
+    // Where that was all that it held.
+    let _ = std::fs::remove_dir(&dir);
 }
 
 /// The complete rollback point of a release, if there is one.
