@@ -1,138 +1,129 @@
-//! Closed time of a release with SQL: a careful admin by hand, then us, under the same players.
+//! Closed time of a release with SQL: a careful admin by hand, then us, with small and large databases.
+//!
+//! `--quick` takes 0.05 and 0.3 GB, `--sizes 0.1,1,4` what is asked for, `--rounds 3` the median of
+//! three, `--write` puts the table and the chart into the docs.
 
+#[path = "window/chart.rs"]
+mod chart;
 #[path = "../tests/common/mod.rs"]
 mod common;
+#[path = "window/measured.rs"]
+mod measured;
+#[path = "window/sides.rs"]
+mod sides;
 
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::fs;
+use std::process::ExitCode;
 
-use common::{Account, Site, said};
-use entracte_testbed::nginx::ADMIN_HEADER;
-use entracte_testbed::players::{self, Load, Players};
+use entracte_testbed::bulk::{Bulk, Prepared};
+use entracte_testbed::machine;
 use entracte_testbed::taverne::Options;
 
-/// How many times shorter the game should be closed than by hand, at 1 GB.
-const GOAL: f64 = 20.0;
-/// Requests a second while both sides work.
-const REQUESTS_PER_S: f64 = 50.0;
+use measured::{Pair, Verdict};
 
-/// What one side did.
-struct Side {
-    closed_ms: u64,
-    /// As the players saw it: from the first maintenance page to the first answer of the game.
-    seen_ms: Option<u64>,
-    parts: Vec<String>,
-    lost: usize,
-    missing: usize,
+/// How many times shorter the game should be closed than by hand, at 1 GB.
+const GOAL_RATIO: f64 = 20.0;
+/// How much longer it may be closed with the largest database than with the smallest.
+const GOAL_GROWTH: f64 = 1.3;
+/// Beyond this the scripts that rewrite the whole database are not measured: minutes of the same.
+const BIG_TABLE_GB_MAX: f64 = 1.0;
+/// Where the table stands in the document.
+const PLACE: &str = "bench window";
+
+struct Wishes {
+    sizes_gb: Vec<f64>,
+    rounds: usize,
+    write: bool,
 }
 
 fn main() -> ExitCode {
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let sizes: &[(u32, u32, u32)] = match quick {
-        true => &[(2_000, 5, 3)],
-        false => &[(2_000, 5, 3), (10_000, 10, 50), (60_000, 10, 60)],
+    let wishes = match wishes(std::env::args().skip(1)) {
+        Ok(wishes) => wishes,
+        Err(problem) => {
+            eprintln!("bench window: {problem}");
+            return ExitCode::from(2);
+        }
     };
-    println!(
-        "| database | by hand, closed | us, closed | times shorter | players saw, by hand | players saw, us |"
-    );
-    println!("|---|---|---|---|---|---|");
-    let mut last = 0.0;
-    let mut details = Vec::new();
-    for (players, ledger_per_player, messages_per_player) in sizes {
-        let options = Options {
-            players: *players,
-            ledger_per_player: *ledger_per_player,
-            messages_per_player: *messages_per_player,
-            ..Options::default()
-        };
-        let (bytes, hand) = by_hand(&options);
-        let ours = entracte(&options);
-        assert_eq!(
-            (hand.lost, hand.missing, ours.lost, ours.missing),
-            (0, 0, 0, 0),
-            "requests or rows were lost"
-        );
-        last = hand.closed_ms as f64 / ours.closed_ms.max(1) as f64;
-        let seen = |side: &Side| side.seen_ms.map_or("-".to_owned(), |ms| format!("{ms} ms"));
-        println!(
-            "| {:.0} MB | {} ms | {} ms | {last:.1} | {} | {} |",
-            bytes as f64 / 1e6,
-            hand.closed_ms,
-            ours.closed_ms,
-            seen(&hand),
-            seen(&ours)
-        );
-        details.push((bytes, hand.parts, ours.parts));
+    let mut pairs = Vec::new();
+    for bulk in [Bulk::Chronicle, Bulk::Letters] {
+        for gb in &wishes.sizes_gb {
+            if bulk == Bulk::Chronicle || *gb <= BIG_TABLE_GB_MAX {
+                pairs.push(measure(bulk, *gb, wishes.rounds));
+            }
+        }
     }
-    for (bytes, hand, ours) in details {
-        println!("\n{:.0} MB, by hand:\n  {}", bytes as f64 / 1e6, hand.join("\n  "));
-        println!("{:.0} MB, us:\n  {}", bytes as f64 / 1e6, ours.join("\n  "));
-    }
-    let met = last >= GOAL;
-    println!("bench window: {last:.1} (goal {GOAL}) {}", if met { "ok" } else { "short" });
-    if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// The careful admin: maintenance page, dump, copy, SQL, reload, smoke tests, page away.
-fn by_hand(options: &Options) -> (u64, Side) {
-    let site = Site::start_undumped(options, Account::Administrator);
-    let taverne = &site.taverne;
-    let players =
-        Players::start(&taverne.url, &Load::new(30, REQUESTS_PER_S)).expect("players come in");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench/by-hand.sh");
-    let output = Command::new("bash")
-        .arg(script)
-        .arg("release")
-        .env("DOCROOT", &taverne.docroot)
-        .env("NEW_TREE", taverne.tree("1.1"))
-        .env("BACKUP_DIR", taverne.dir().join("by-hand"))
-        .env("DEFAULTS_FILE", &taverne.database.defaults_file)
-        .env("DATABASE", &taverne.database.name)
-        .env("URL", &taverne.url)
-        .env("VERSION", "1.1.0")
-        .env("MAINTENANCE_FLAG", taverne.nginx.maintenance_flag())
-        .env("PASS_HEADER", format!("{}: {}", ADMIN_HEADER.0, ADMIN_HEADER.1))
-        .env("RELOAD", &taverne.reload_command)
-        .env("WORKERS_STOP", &taverne.workers_stop)
-        .env("WORKERS_START", &taverne.workers_start)
-        .output()
-        .expect("bash runs");
-    let text = said(&output);
-    assert!(output.status.success(), "by hand:\n{text}");
-    let closed = text.lines().find_map(|line| line.strip_prefix("closed_ms "));
-    let closed_ms =
-        closed.and_then(|ms| ms.trim().parse().ok()).expect("by-hand.sh says closed_ms");
-    let bytes = database_bytes(&site);
-    (bytes, side(&site, players, closed_ms, text.lines().map(str::to_owned).collect()))
-}
-
-/// The same release by one command.
-fn entracte(options: &Options) -> Side {
-    let site = Site::start_undumped(options, Account::Administrator);
-    let players =
-        Players::start(&site.url, &Load::new(30, REQUESTS_PER_S)).expect("players come in");
-    site.check_out("1.1");
-    site.ok(&["pack", "1.1"]);
-    let text = site.ok(&["deploy", "1.1", "--yes"]);
-    let history = site.json(&["history"]);
-    let closed_ms = history[0]["closed_ms"].as_u64().expect("the release closed the game");
-    let parts = text.lines().filter(|line| line.contains('✓')).map(|line| line.trim().to_owned());
-    let parts = parts.collect();
-    side(&site, players, closed_ms, parts)
-}
-
-fn side(site: &Site, players: Players, closed_ms: u64, parts: Vec<String>) -> Side {
-    let played = players.stop();
-    let missing = players::missing(&mut site.taverne.connection(), &played.oks).len();
-    Side { closed_ms, seen_ms: played.closed_ms, parts, lost: played.lost().len(), missing }
-}
-
-fn database_bytes(site: &Site) -> u64 {
-    use mysql::prelude::Queryable;
-    let query = format!(
-        "SELECT CAST(sum(data_length + index_length) AS UNSIGNED) FROM information_schema.tables \
-         WHERE table_schema = '{}'",
-        site.taverne.database.name
+    let verdict = Verdict::of(&pairs, GOAL_RATIO, GOAL_GROWTH);
+    let report = format!(
+        "Measured on {}; median of {}.\n\n{}\n{}",
+        machine::describe(),
+        wishes.rounds,
+        measured::table(&pairs),
+        verdict.words()
     );
-    site.taverne.mariadb.root().query_first(query).ok().flatten().unwrap_or(0)
+    println!("{report}");
+    if wishes.write {
+        let docs = machine::docs();
+        let written = fs::write(docs.join("bench-window.svg"), chart::svg(&pairs))
+            .and_then(|()| machine::write_between(&docs.join("benchmarks.md"), PLACE, &report));
+        if let Err(error) = written {
+            eprintln!("bench window: the docs cannot be written: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    println!("bench window: {}", verdict.line());
+    if verdict.met() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn wishes(mut args: impl Iterator<Item = String>) -> Result<Wishes, String> {
+    let mut wishes = Wishes { sizes_gb: vec![0.1, 1.0, 4.0], rounds: 1, write: false };
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--quick" => wishes.sizes_gb = vec![0.05, 0.3],
+            "--write" => wishes.write = true,
+            "--sizes" => {
+                let list = args.next().unwrap_or_default();
+                let sizes: Result<Vec<f64>, _> = list.split(',').map(str::parse).collect();
+                wishes.sizes_gb = sizes.map_err(|_| {
+                    format!("--sizes wants gigabytes such as 0.1,1 and got {list:?}")
+                })?;
+                wishes.sizes_gb.sort_by(f64::total_cmp);
+            }
+            "--rounds" => {
+                let count = args.next().unwrap_or_default();
+                wishes.rounds = count.parse().ok().filter(|count| *count > 0).ok_or_else(|| {
+                    format!("--rounds wants a number from 1 on and got {count:?}")
+                })?;
+            }
+            other => return Err(format!("{other} is not known: --quick --sizes --rounds --write")),
+        }
+    }
+    Ok(wishes)
+}
+
+/// One size: the database is made once, and each side begins with a copy of it.
+fn measure(bulk: Bulk, gb: f64, rounds: usize) -> Pair {
+    let options = Options::default();
+    eprintln!("making a database of {gb} GB ({bulk:?})");
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "gigabytes of a disk, as bytes"
+    )]
+    let prepared = Prepared::make(&options, bulk, (gb * 1e9) as u64);
+    let options = prepared.options(&options);
+    let (mut hands, mut ours) = (Vec::new(), Vec::new());
+    for round in 1..=rounds {
+        eprintln!("{gb} GB, round {round}: by hand");
+        hands.push(sides::by_hand(&options));
+        eprintln!("  closed {} ms; now by one command", hands[hands.len() - 1].closed_ms);
+        ours.push(sides::entracte(&options));
+        eprintln!("  closed {} ms", ours[ours.len() - 1].closed_ms);
+    }
+    Pair {
+        bulk,
+        gb,
+        bytes: prepared.bytes(),
+        hand: measured::median(hands),
+        ours: measured::median(ours),
+    }
 }

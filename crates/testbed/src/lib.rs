@@ -1,7 +1,9 @@
 //! Real servers for tests and benchmarks: MariaDB, php-fpm, nginx, a whole game with players.
 
+pub mod bulk;
 pub mod cron;
 pub mod http;
+pub mod machine;
 pub mod mariadb;
 pub mod nginx;
 pub mod php;

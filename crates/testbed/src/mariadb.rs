@@ -15,6 +15,8 @@ use crate::process::{START_MS_MAX, Server, free_port, is_root, kill, program, wa
 
 /// How often another port is tried when somebody was faster to take it.
 const PORT_TRIES: u32 = 3;
+/// How long a server may take to write down what it has in memory.
+const SHUT_DOWN_MS_MAX: u64 = 300_000;
 
 /// A running server. It is killed, and its data removed, when this is dropped.
 #[derive(Debug)]
@@ -42,10 +44,18 @@ impl Mariadb {
     /// # Panics
     /// Where MariaDB is not installed, or does not start.
     pub fn start_with(options: &[&str]) -> Self {
+        Self::start_on(&template(), options)
+    }
+
+    /// As [`Mariadb::start_with`], with a copy of the data directory of a server that was shut down.
+    ///
+    /// # Panics
+    /// Where MariaDB is not installed, or does not start.
+    pub fn start_on(data: &Path, options: &[&str]) -> Self {
         // A short name, because a socket's path may not be longer than 107 bytes.
         let dir = tempfile::Builder::new().prefix("mdb").tempdir().expect("a temporary directory");
         let (socket, data_dir) = (dir.path().join("s"), dir.path().join("data"));
-        copy_tree(&template(), &data_dir).expect("a copy of the empty data directory");
+        copy_tree(data, &data_dir).expect("a copy of the data directory");
         fs::create_dir(dir.path().join("tmp")).expect("a directory for temporary tables");
         let mut said = String::new();
         for _ in 0..PORT_TRIES {
@@ -114,6 +124,17 @@ impl Mariadb {
     /// Where the server does not answer.
     pub fn root(&self) -> Conn {
         connect(&self.socket).expect("a connection as root")
+    }
+
+    /// Ends the server in good order, and moves its data directory to `into`.
+    ///
+    /// # Panics
+    /// Where it does not end, or `into` is on another file system.
+    pub fn shut_down_into(self, into: &Path) {
+        self.root().query_drop("SHUTDOWN").expect("a server that can be shut down");
+        let ended = wait_until(SHUT_DOWN_MS_MAX, || !self.server.runs());
+        assert!(ended, "mariadbd did not end:\n{}", self.server.log_tail());
+        fs::rename(&self.data_dir, into).expect("the data directory in its place");
     }
 
     /// Creates a database, and an account that has every right on it and no other.

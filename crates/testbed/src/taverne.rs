@@ -16,6 +16,8 @@ use crate::process::program;
 
 /// The database of the game, and the account that it uses.
 pub const DATABASE: &str = "taverne";
+/// The password of the game's account.
+const PASSWORD: &str = r#"tonneau 42#""#;
 /// The password of every player that the seed makes.
 pub const SEED_PASSWORD: &str = "chopine";
 
@@ -34,6 +36,11 @@ pub struct Options {
     pub counters: bool,
     /// Whether the cron loop runs.
     pub cron: bool,
+    /// The data directory of a server that was shut down, with the game's database in it, in place
+    /// of a new one: see [`crate::bulk`].
+    pub prepared: Option<PathBuf>,
+    /// Further options of the database server.
+    pub server: Vec<String>,
 }
 
 impl Default for Options {
@@ -45,6 +52,8 @@ impl Default for Options {
             messages_per_player: 3,
             counters: false,
             cron: true,
+            prepared: None,
+            server: Vec::new(),
         }
     }
 }
@@ -121,8 +130,19 @@ impl Taverne {
             .expect("the temporary folder can be written");
         let run_dir = dir.path().join("run");
         fs::create_dir(&run_dir).expect("the temporary folder can be written");
-        let mariadb = Mariadb::start();
-        let database = create_database(&mariadb, &run_dir);
+        let server: Vec<&str> = options.server.iter().map(String::as_str).collect();
+        let (mariadb, database) = match &options.prepared {
+            Some(data) => {
+                let mariadb = Mariadb::start_on(data, &server);
+                let database = access(&mariadb, &run_dir);
+                (mariadb, database)
+            }
+            None => {
+                let mariadb = Mariadb::start_with(&server);
+                let database = create_and_fill(&mariadb, &run_dir, options);
+                (mariadb, database)
+            }
+        };
 
         let tree = dir.path().join("trees").join(&options.version);
         make(&options.version, &tree);
@@ -131,7 +151,6 @@ impl Taverne {
         fs::create_dir_all(docroot.join("uploads/avatars")).expect("the tree was just made");
         fs::write(docroot.join("config.php"), game_config(&database, options))
             .expect("the tree was just made");
-        fill(&database, &tree, options);
         fs::remove_dir_all(&tree).expect("the tree was just made");
 
         let php = PhpFpm::start(&docroot, &run_dir);
@@ -203,9 +222,20 @@ impl Taverne {
     }
 }
 
-fn create_database(mariadb: &Mariadb, run_dir: &Path) -> DatabaseAccess {
-    let password = r#"tonneau 42#""#.to_owned();
-    mariadb.create_database(DATABASE, DATABASE, &password);
+/// Makes the game's database on a new server, with what `options` say in it. Files that are needed
+/// for it go into `dir`.
+pub(crate) fn create_and_fill(mariadb: &Mariadb, dir: &Path, options: &Options) -> DatabaseAccess {
+    mariadb.create_database(DATABASE, DATABASE, PASSWORD);
+    let database = access(mariadb, dir);
+    let tree = dir.join("seed-tree");
+    make(&options.version, &tree);
+    fill(&database, &tree, options);
+    fs::remove_dir_all(&tree).expect("the tree was just made");
+    database
+}
+
+fn access(mariadb: &Mariadb, run_dir: &Path) -> DatabaseAccess {
+    let password = PASSWORD.to_owned();
     let defaults_file = run_dir.join("client.cnf");
     let socket = mariadb.socket().to_path_buf();
     let escaped = password.replace('\\', r"\\").replace('"', "\\\"");

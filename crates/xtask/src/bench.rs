@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: the benchmarks, each an example `bench_NAME.rs` of a crate.
 //!
-//! The program that it measures is built before it, for release. Where a benchmark compares, both
-//! sides run in it, on the same machine.
+//! The program that it measures is built before it, for release (with `--dev`, as in development).
+//! Where a benchmark compares, both sides run in it, on the same machine.
 
 use std::path::Path;
 
@@ -33,11 +33,14 @@ pub fn bench(name: &str, args: &[&str]) -> Result<(), String> {
         let names: Vec<&str> = benches.iter().map(|bench| bench.name.as_str()).collect();
         return Err(format!("there is no benchmark `{name}`; there are: {}", names.join(", ")));
     };
+    // A development build is there in a moment; its figures are worth less, and say so.
+    let (dev, args): (Vec<&str>, Vec<&str>) = args.iter().partition(|arg| **arg == "--dev");
+    let profile: &[&str] = if dev.is_empty() { &["--release"] } else { &[] };
     let mut build = cargo();
-    build.args(["build", "--release", "--package", "entracte"]);
+    build.arg("build").args(profile).args(["--package", "entracte"]);
     run(build)?;
     let mut command = cargo();
-    command.args(["run", "--release", "--package", &bench.krate, "--example"]);
+    command.arg("run").args(profile).args(["--package", &bench.krate, "--example"]);
     command.arg(format!("bench_{name}")).arg("--").args(args);
     run(command)
 }

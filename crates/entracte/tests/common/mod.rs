@@ -14,9 +14,12 @@ use serde_json::Value;
 /// How long a gate may take to answer, in milliseconds.
 const UP_MS_MAX: u64 = 20_000;
 
-/// The program under test; outside of tests, the release build.
+/// The program under test; for benchmarks, the build beside them.
 pub const ENTRACTE: &str = match option_env!("CARGO_BIN_EXE_entracte") {
     Some(program) => program,
+    None if cfg!(debug_assertions) => {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/debug/entracte")
+    }
     None => concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/release/entracte"),
 };
 
