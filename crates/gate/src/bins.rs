@@ -12,6 +12,10 @@ pub const BIN_MS: u64 = 10_000;
 /// The number of latency buckets: bucket 0 is below 1 ms, bucket n is 2^(n-1) to 2^n ms, and the
 /// last one holds everything from 65 s on.
 pub const LATENCY_BUCKETS: usize = 18;
+/// How many bins tell what is usual: half an hour.
+const USUAL_BINS: usize = 180;
+/// How many answers it takes to say what is usual.
+const USUAL_REQUESTS_LEAST: u64 = 100;
 const HOUR_MS: u64 = 3_600_000;
 /// Distinct sessions counted in one bin or hour; more are counted as this many.
 const DISTINCT_MAX: usize = 100_000;
@@ -277,6 +281,25 @@ impl Bins {
         self.past.back().map_or(0.0, |bin| per_second(bin.requests))
     }
 
+    /// Within how many milliseconds 95 of 100 answers came lately, as far as the buckets tell; nothing
+    /// where there were too few to say.
+    pub(crate) fn usual_p95_ms(&self) -> Option<u64> {
+        let lately = self.past.iter().rev().take(USUAL_BINS).chain([&self.bin]);
+        let mut counts = [0; LATENCY_BUCKETS];
+        for bin in lately {
+            for (sum, count) in counts.iter_mut().zip(&bin.latency_ms_log2) {
+                *sum += count;
+            }
+        }
+        let all: u64 = counts.iter().sum();
+        let mut seen = 0;
+        let bucket = counts.iter().position(|count| {
+            seen += count;
+            seen * 100 >= all * 95
+        })?;
+        (all >= USUAL_REQUESTS_LEAST).then_some(1 << bucket)
+    }
+
     /// The most new sessions a second that were ever seen, if any.
     pub(crate) fn peak_new_per_s(&self) -> Option<f64> {
         let hours = self.hours.iter().chain([&self.hour]);
@@ -296,6 +319,21 @@ mod tests {
 
     fn bins(now: UnixMs) -> Bins {
         Bins::new(now, VecDeque::new(), 3, VecDeque::new(), 2)
+    }
+
+    #[test]
+    fn what_is_usual_is_told_by_enough_answers_only() {
+        let mut bins = bins(NOW);
+        let mut answer = |count: u64, latency_ms: u64| {
+            for _ in 0..count {
+                bins.ended([1; 16], false, Ended::Answered { status: 200, latency_ms });
+            }
+            bins.usual_p95_ms()
+        };
+        assert_eq!(answer(99, 3), None);
+        assert_eq!(answer(1, 3), Some(4));
+        assert_eq!(answer(5, 900), Some(4));
+        assert_eq!(answer(20, 900), Some(1_024));
     }
 
     #[test]

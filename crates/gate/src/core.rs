@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use entracte_model::UnixMs;
-use entracte_model::gate::{self, Action, Facts, Goal, PageKind, Phase, RampInput, Refused, State};
+use entracte_model::gate::{self, Action, Facts, Goal, PageKind, Phase, Refused, State};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::access_log::AccessLog;
@@ -21,7 +21,7 @@ use crate::pool::Pool;
 use crate::sessions::Sessions;
 use crate::state_file::{Loaded, StateFile};
 use crate::tokens::{Keys, Place, SessionKey};
-use crate::waiting_room::Reopening;
+use crate::waiting_room::{Reopening, slow_from_ms};
 use crate::who::Who;
 
 /// The wall clock.
@@ -146,8 +146,8 @@ impl Core {
         let inner = Inner {
             due: due_instant(&state),
             reopening: (state.phase == Phase::Reopening).then(|| {
-                let peak = bins.peak_new_per_s();
-                Reopening::new(state.goal.generation, peak, limits.ramp_step_ms)
+                let (peak, slow) = (bins.peak_new_per_s(), slow_from_ms(bins.usual_p95_ms()));
+                Reopening::new(state.goal.generation, peak, limits.ramp_step_ms, slow)
             }),
             alarm,
             in_flight: 0,
@@ -275,13 +275,7 @@ impl Core {
         let mut inner = self.inner();
         inner.bins.ended(session, is_login, how);
         if let Some(reopening) = &mut inner.reopening {
-            let failed = match how {
-                Ended::Answered { status, .. } => status >= 500,
-                Ended::Unreachable => true,
-                Ended::Abandoned => false,
-            };
-            reopening.requests += 1;
-            reopening.errors += u64::from(failed);
+            reopening.ended(how);
         }
     }
 
@@ -410,9 +404,10 @@ impl Core {
             let reopening_goes_on = inner.reopening.is_some() && phase == Phase::Reopening;
             if !reopening_goes_on {
                 let peak = inner.bins.peak_new_per_s();
+                let slow = slow_from_ms(inner.bins.usual_p95_ms());
                 let step_ms = self.config.limits.ramp_step_ms;
                 inner.reopening = (phase == Phase::Reopening)
-                    .then(|| Reopening::new(next.goal.generation, peak, step_ms));
+                    .then(|| Reopening::new(next.goal.generation, peak, step_ms, slow));
             }
             inner.state = next;
             if phase == Phase::Closed {
@@ -485,10 +480,8 @@ impl Core {
         if elapsed < reopening.ramp.step_ends_ms() {
             return false;
         }
-        let waiting = reopening.waiting();
-        let requests = std::mem::take(&mut reopening.requests);
-        let errors = std::mem::take(&mut reopening.errors);
-        reopening.ramp.step(elapsed, RampInput { requests, errors, waiting })
+        let seen = reopening.take_seen();
+        reopening.ramp.step(elapsed, seen)
     }
 }
 

@@ -2,10 +2,24 @@
 
 use std::time::Instant;
 
-use entracte_model::gate::{Ramp, RampPace};
+use entracte_model::gate::{Ramp, RampInput, RampPace};
 
+use crate::bins::Ended;
 use crate::core::elapsed_ms;
 use crate::tokens::Place;
+
+/// An answer is slow from twice the time on that the 95th percentile used to take.
+const SLOW_TIMES: u64 = 2;
+/// No answer that came within this time is slow, however quick they used to be, in milliseconds.
+const SLOW_MS_LEAST: u64 = 100;
+/// From one slow answer in so many on, the game suffers: its 95th percentile has doubled.
+const SLOW_ONE_IN: u64 = 20;
+
+/// From how many milliseconds on an answer is slow, for a game that used to give 95 of 100 answers
+/// within `usual_p95_ms`. A game that nobody knows yet is never slow.
+pub(crate) fn slow_from_ms(usual_p95_ms: Option<u64>) -> u64 {
+    usual_p95_ms.map_or(u64::MAX, |p95| p95.saturating_mul(SLOW_TIMES).max(SLOW_MS_LEAST))
+}
 
 /// A reopening that is going on.
 #[derive(Debug)]
@@ -17,15 +31,61 @@ pub(crate) struct Reopening {
     next: u64,
     /// Numbers below this one may come in.
     pub(crate) served: u64,
-    pub(crate) requests: u64,
-    pub(crate) errors: u64,
+    /// From here on an answer is slow.
+    slow_from_ms: u64,
+    requests: u64,
+    errors: u64,
+    slow: u64,
 }
 
 impl Reopening {
-    pub(crate) fn new(epoch: u64, peak_per_s: Option<f64>, step_ms: u64) -> Self {
+    pub(crate) fn new(
+        epoch: u64,
+        peak_per_s: Option<f64>,
+        step_ms: u64,
+        slow_from_ms: u64,
+    ) -> Self {
         let pace = RampPace { step_ms: step_ms.max(1), ..RampPace::default() };
         let ramp = Ramp::new(pace, peak_per_s);
-        Self { ramp, began: Instant::now(), epoch, next: 0, served: 0, requests: 0, errors: 0 }
+        Self {
+            ramp,
+            began: Instant::now(),
+            epoch,
+            next: 0,
+            served: 0,
+            slow_from_ms,
+            requests: 0,
+            errors: 0,
+            slow: 0,
+        }
+    }
+
+    /// A request of a player ended in the game.
+    pub(crate) fn ended(&mut self, how: Ended) {
+        let (failed, slow) = match how {
+            Ended::Answered { status, latency_ms } => {
+                (status >= 500, latency_ms >= self.slow_from_ms)
+            }
+            Ended::Unreachable => (true, false),
+            // Whoever gives up on a slow game must not make it look quick.
+            Ended::Abandoned => return,
+        };
+        self.requests += 1;
+        self.errors += u64::from(failed);
+        self.slow += u64::from(slow);
+    }
+
+    /// What was seen since this was asked last. A game that became slow counts as one that fails: the
+    /// ramp halves for both.
+    pub(crate) fn take_seen(&mut self) -> RampInput {
+        let requests = std::mem::take(&mut self.requests);
+        let errors = std::mem::take(&mut self.errors);
+        let suffers = std::mem::take(&mut self.slow) * SLOW_ONE_IN > requests;
+        RampInput {
+            requests,
+            errors: if suffers { requests } else { errors },
+            waiting: self.waiting(),
+        }
     }
 
     pub(crate) fn waiting(&self) -> u64 {
@@ -72,8 +132,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_slow_answer_in_twenty_is_normal_and_more_are_trouble() {
+        let mut room = Reopening::new(1, None, 10_000, slow_from_ms(Some(80)));
+        let answers = |room: &mut Reopening, count: u64, latency_ms: u64| {
+            for _ in 0..count {
+                room.ended(Ended::Answered { status: 200, latency_ms });
+            }
+            room.ended(Ended::Abandoned);
+        };
+        answers(&mut room, 19, 159);
+        answers(&mut room, 1, 160);
+        assert_eq!(room.take_seen(), RampInput { requests: 20, errors: 0, waiting: 0 });
+        answers(&mut room, 18, 5);
+        answers(&mut room, 2, 160);
+        assert_eq!(room.take_seen(), RampInput { requests: 20, errors: 20, waiting: 0 });
+        room.ended(Ended::Unreachable);
+        assert_eq!(room.take_seen(), RampInput { requests: 1, errors: 1, waiting: 0 });
+        assert_eq!((slow_from_ms(Some(3)), slow_from_ms(None)), (SLOW_MS_LEAST, u64::MAX));
+    }
+
+    #[test]
     fn numbers_are_called_in_order_and_a_forged_one_is_not() {
-        let mut room = Reopening::new(7, Some(5.0), 10_000);
+        let mut room = Reopening::new(7, Some(5.0), 10_000, u64::MAX);
         assert_eq!(room.arrive(None, true), Ok(()), "nobody was before");
         let first = room.arrive(None, true).unwrap_err().unwrap();
         let second = room.arrive(None, true).unwrap_err().unwrap();

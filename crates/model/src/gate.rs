@@ -101,7 +101,8 @@ pub struct Goal {
     /// When the game closes. In `announced`, the moment at which the login closes.
     #[serde(default)]
     pub closes_at: Option<UnixMs>,
-    /// Until when players who are in may go on. Only in `draining`.
+    /// In `draining`: until when players who are in may go on. In `holding`: when the gate closes
+    /// instead, if that is before [`HOLDING_MAX_MS`] are over.
     #[serde(default)]
     pub deadline: Option<UnixMs>,
     /// When the game is back, with a probability of one half.
@@ -341,7 +342,9 @@ pub fn due(state: &State, now: UnixMs) -> Option<(u64, Phase)> {
         }
         Phase::Holding => {
             let held_ms = now.since(state.since).min(HOLDING_MAX_MS);
-            Some((HOLDING_MAX_MS - held_ms, Phase::Closed))
+            let asked = state.goal.deadline.filter(|_| state.goal.phase == Phase::Holding);
+            let asked_ms = asked.map_or(HOLDING_MAX_MS, |at| at.since(now));
+            Some((asked_ms.min(HOLDING_MAX_MS - held_ms), Phase::Closed))
         }
         Phase::Open | Phase::Closed | Phase::Reopening => None,
     }
@@ -436,6 +439,11 @@ mod tests {
         assert_eq!(due(&draining, NOW), Some((50, Phase::Closed)));
 
         assert_eq!(due(&at(Phase::Holding), NOW + 10_000), Some((20_000, Phase::Closed)));
+        let mut bounded = at(Phase::Holding);
+        bounded.goal.deadline = Some(NOW + 3_000);
+        assert_eq!(due(&bounded, NOW + 1_000), Some((2_000, Phase::Closed)));
+        bounded.goal.deadline = Some(NOW + 300_000);
+        assert_eq!(due(&bounded, NOW), Some((HOLDING_MAX_MS, Phase::Closed)));
         for phase in [Phase::Open, Phase::Closed, Phase::Reopening] {
             assert_eq!(due(&at(phase), NOW), None);
         }

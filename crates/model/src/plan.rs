@@ -144,6 +144,12 @@ pub enum Step {
     },
     /// The game closes; workers stop; the database is proven to be quiet.
     Close {},
+    /// Requests wait inside the gate instead of meeting a closed game; workers stop. For releases
+    /// that leave the database alone.
+    Hold {
+        /// How long requests may wait, in milliseconds; then the game is closed after all.
+        limit_ms: u64,
+    },
     /// The exact point that the database returns to if anything fails.
     WindowCopy {},
     /// The database scripts run.
@@ -177,6 +183,7 @@ impl Step {
             Step::Announce { .. } => "announce",
             Step::Drain { .. } => "drain",
             Step::Close {} => "close",
+            Step::Hold { .. } => "hold",
             Step::WindowCopy {} => "window copy",
             Step::Migrate {} => "migrate",
             Step::Restore {} => "restore",
@@ -196,6 +203,7 @@ impl Step {
             | Step::Announce { .. }
             | Step::Drain { .. }
             | Step::Close {}
+            | Step::Hold { .. }
             | Step::WindowCopy {}
             | Step::Migrate {}
             | Step::Restore {}
@@ -210,11 +218,12 @@ impl Step {
         }
     }
 
-    /// Whether players find the game closed during this step.
+    /// Whether no player reaches the game during this step.
     pub fn in_window(self) -> bool {
         matches!(
             self,
             Step::Close {}
+                | Step::Hold { .. }
                 | Step::WindowCopy {}
                 | Step::Migrate {}
                 | Step::Restore {}
@@ -238,6 +247,16 @@ impl Plan {
     /// The step from which players write again: the point of no silent return.
     pub fn reopening(&self) -> Option<StepId> {
         self.find(|step| matches!(step, Step::Reopen {}))
+    }
+
+    /// Whether requests wait through the window instead of meeting a closed game.
+    pub fn holds(&self) -> bool {
+        self.find(|step| matches!(step, Step::Hold { .. })).is_some()
+    }
+
+    /// The step by which the window begins.
+    pub fn closing(&self) -> Option<StepId> {
+        self.find(|step| matches!(step, Step::Close {} | Step::Hold { .. }))
     }
 
     /// The predicted closed time: the sum over the steps inside the window.

@@ -15,7 +15,7 @@ use entracte_model::time::UnixMs;
 use serde_json::Value;
 
 fn plan() -> Plan {
-    let steps = [
+    plan_of(&[
         Step::Preflight {},
         Step::Stage {},
         Step::Backup {},
@@ -30,7 +30,26 @@ fn plan() -> Plan {
         Step::Tell {},
         Step::Watch { for_ms: 0 },
         Step::Retire {},
-    ];
+    ])
+}
+
+/// A release that leaves the database alone.
+fn holding_plan() -> Plan {
+    plan_of(&[
+        Step::Preflight {},
+        Step::Stage {},
+        Step::Backup {},
+        Step::Hold { limit_ms: 0 },
+        Step::Switch {},
+        Step::Smoke {},
+        Step::Reopen {},
+        Step::Tell {},
+        Step::Watch { for_ms: 0 },
+        Step::Retire {},
+    ])
+}
+
+fn plan_of(steps: &[Step]) -> Plan {
     let base = |text: &str| Base {
         version: text.parse().expect("a version"),
         manifest: Hash::of(text.as_bytes()),
@@ -45,7 +64,10 @@ fn plan() -> Plan {
         sequence: 1,
         source: Source::Package { archive: "p".into() },
         scripts: vec![],
-        steps: steps.map(|step| Planned { step, expected: Range::default() }).to_vec(),
+        steps: steps
+            .iter()
+            .map(|step| Planned { step: *step, expected: Range::default() })
+            .collect(),
         closed: Range::default(),
     }
 }
@@ -142,8 +164,12 @@ impl World {
     }
 }
 
-fn release(kills: &[u32], failing: Option<usize>, stop_at: Option<usize>) -> (World, Outcome) {
-    let plan = plan();
+fn release(
+    plan: &Plan,
+    kills: &[u32],
+    failing: Option<usize>,
+    stop_at: Option<usize>,
+) -> (World, Outcome) {
     let mut world = World {
         effects: BTreeSet::new(),
         played: false,
@@ -155,16 +181,15 @@ fn release(kills: &[u32], failing: Option<usize>, stop_at: Option<usize>) -> (Wo
         entries_max: 400,
     };
     loop {
-        if let Ok(outcome) = world.run(&plan) {
+        if let Ok(outcome) = world.run(plan) {
             return (world, outcome);
         }
     }
 }
 
-fn check(kills: &[u32], failing: Option<usize>, stop_at: Option<usize>) {
+fn check(plan: &Plan, kills: &[u32], failing: Option<usize>, stop_at: Option<usize>) {
     let case = format!("kills {kills:?}, failing {failing:?}, stop {stop_at:?}");
-    let plan = plan();
-    let (world, outcome) = release(kills, failing, stop_at);
+    let (world, outcome) = release(plan, kills, failing, stop_at);
     let undoable = |id: &usize| plan.step(StepId(*id)).is_some_and(Step::has_undo);
     match outcome {
         Outcome::TakenBack { .. } => {
@@ -185,19 +210,22 @@ fn check(kills: &[u32], failing: Option<usize>, stop_at: Option<usize>) {
 
 #[test]
 fn every_single_kill_ends_in_all_old_or_all_new() {
-    for failing in std::iter::once(None).chain((0..14).map(Some)) {
-        for kill in 0..140 {
-            check(&[kill], failing, None);
+    for plan in [plan(), holding_plan()] {
+        for failing in std::iter::once(None).chain((0..plan.steps.len()).map(Some)) {
+            for kill in 0..140 {
+                check(&plan, &[kill], failing, None);
+            }
         }
     }
 }
 
 #[test]
 fn every_pair_of_kills_ends_in_all_old_or_all_new() {
+    let plan = plan();
     for failing in [None, Some(7), Some(9), Some(10), Some(11)] {
         for first in 1..110 {
             for second in 1..60 {
-                check(&[first, second], failing, None);
+                check(&plan, &[first, second], failing, None);
             }
         }
     }
@@ -205,24 +233,30 @@ fn every_pair_of_kills_ends_in_all_old_or_all_new() {
 
 #[test]
 fn asking_to_stop_at_any_moment_with_a_kill_at_any_moment_is_safe() {
-    for stop in 1..40 {
-        for kill in 0..110 {
-            check(&[kill], None, Some(stop));
+    for plan in [plan(), holding_plan()] {
+        for stop in 1..40 {
+            for kill in 0..110 {
+                check(&plan, &[kill], None, Some(stop));
+            }
         }
     }
 }
 
 #[test]
 fn without_trouble_it_is_released_and_a_failure_before_the_reopening_takes_it_back() {
-    let plan = plan();
-    let reopening = plan.reopening().unwrap().0;
-    assert_eq!(release(&[], None, None).1, Outcome::Released { warnings: 0 });
-    for failing in 0..plan.steps.len() {
-        let (_, outcome) = release(&[], Some(failing), None);
-        if failing <= reopening {
-            assert!(matches!(outcome, Outcome::TakenBack { .. }), "step {failing}: {outcome:?}");
-        } else {
-            assert_eq!(outcome, Outcome::Released { warnings: 1 }, "step {failing}");
+    for plan in [plan(), holding_plan()] {
+        let reopening = plan.reopening().unwrap().0;
+        assert_eq!(release(&plan, &[], None, None).1, Outcome::Released { warnings: 0 });
+        for failing in 0..plan.steps.len() {
+            let (_, outcome) = release(&plan, &[], Some(failing), None);
+            if failing <= reopening {
+                assert!(
+                    matches!(outcome, Outcome::TakenBack { .. }),
+                    "step {failing}: {outcome:?}"
+                );
+            } else {
+                assert_eq!(outcome, Outcome::Released { warnings: 1 }, "step {failing}");
+            }
         }
     }
 }

@@ -144,6 +144,17 @@ impl<'a> Context<'a> {
         &mut self,
         limit_ms: u64,
         doing: &str,
+        ready: impl FnMut(&mut Self) -> Result<bool, Fault>,
+    ) -> Result<bool, Fault> {
+        self.wait_every(POLL_MS, limit_ms, doing, ready)
+    }
+
+    /// As [`Context::wait`], looking every `poll_ms`.
+    pub(crate) fn wait_every(
+        &mut self,
+        poll_ms: u64,
+        limit_ms: u64,
+        doing: &str,
         mut ready: impl FnMut(&mut Self) -> Result<bool, Fault>,
     ) -> Result<bool, Fault> {
         let deadline = Instant::now() + Duration::from_millis(limit_ms);
@@ -156,7 +167,7 @@ impl<'a> Context<'a> {
             if left.is_zero() {
                 return Ok(false);
             }
-            std::thread::sleep(left.min(Duration::from_millis(POLL_MS)));
+            std::thread::sleep(left.min(Duration::from_millis(poll_ms)));
         }
     }
 }

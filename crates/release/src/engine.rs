@@ -205,7 +205,7 @@ impl Run<'_> {
     /// Before anything goes on inside a window that a dead runner left, nobody writes: again.
     fn prove_window(&mut self, id: StepId) -> Result<(), Fault> {
         let step = self.cx.plan.step(id);
-        if step == Some(Step::Close {}) {
+        if matches!(step, Some(Step::Close {} | Step::Hold { .. })) {
             // It brings the proof itself.
             self.window_unproven = false;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use entracte_model::UnixMs;
 use entracte_model::journal::{Entry, Event};
-use entracte_model::plan::{Plan, Range, Step, StepId};
+use entracte_model::plan::{Plan, Range, StepId};
 
 use crate::store::{Store, StoreError};
 
@@ -46,7 +46,7 @@ pub fn durations(log: &[Entry]) -> Vec<Took> {
 ///
 /// Counted from the gate's closing to its opening, also where the release was taken back.
 pub fn closed_ms(plan: &Plan, log: &[Entry]) -> Option<u64> {
-    let close = plan.find(|step| matches!(step, Step::Close {}))?;
+    let close = plan.closing()?;
     let reopen = plan.reopening()?;
     let closed = log.iter().find_map(|entry| match &entry.event {
         Event::Started { step, .. } if *step == close => Some(entry.at),

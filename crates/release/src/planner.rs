@@ -5,6 +5,7 @@ use std::path::Path;
 
 use entracte_model::plan::{FORMAT, Plan, Planned, Range, ReleaseId, Source, Step};
 use entracte_model::record::Record;
+use entracte_model::time::human_ms;
 
 use crate::history;
 use crate::rehearse::{self, Rehearsal};
@@ -45,15 +46,12 @@ pub fn deploy(
     record: &Record,
     archive: &Path,
 ) -> Result<Plan, PlanError> {
-    let mut steps = vec![Step::Preflight {}, Step::Stage {}, Step::Backup {}];
-    steps.extend(closing(target));
-    if !record.scripts.is_empty() {
-        steps.extend([Step::WindowCopy {}, Step::Migrate {}]);
-    }
-    steps.push(Step::Switch {});
-    steps.extend(opening(target));
+    let data: &[Step] = match record.scripts.is_empty() {
+        true => &[],
+        false => &[Step::WindowCopy {}, Step::Migrate {}],
+    };
     let rehearsal = rehearse::last(store, &record.version.to_string())?;
-    let steps = expect(&steps, store, rehearsal.as_ref())?;
+    let steps = steps(target, store, data, rehearsal.as_ref())?;
     Ok(Plan {
         format: FORMAT,
         id: store.next_release()?,
@@ -96,14 +94,8 @@ pub fn rollback(
         return Err(PlanError::RollbackOfRollback(undoes));
     }
     let to = undone.from.clone().ok_or(PlanError::First(current.release))?;
-    let mut steps = vec![Step::Preflight {}, Step::Stage {}, Step::Backup {}];
-    steps.extend(closing(target));
-    if with_data {
-        steps.extend([Step::WindowCopy {}, Step::Restore {}]);
-    }
-    steps.push(Step::Switch {});
-    steps.extend(opening(target));
-    let steps = expect(&steps, store, None)?;
+    let data: &[Step] = if with_data { &[Step::WindowCopy {}, Step::Restore {}] } else { &[] };
+    let steps = steps(target, store, data, None)?;
     Ok(Plan {
         format: FORMAT,
         id: store.next_release()?,
@@ -117,6 +109,29 @@ pub fn rollback(
         closed: Plan::closed_of(&steps),
         steps,
     })
+}
+
+/// All steps, with `data` being those that touch the database. Where there are none and the window
+/// should be over before players notice, requests wait instead of meeting a closed game.
+fn steps(
+    target: &Target,
+    store: &Store,
+    data: &[Step],
+    rehearsal: Option<&Rehearsal>,
+) -> Result<Vec<Planned>, StoreError> {
+    let with = |closing: &[Step]| {
+        let before = [Step::Preflight {}, Step::Stage {}, Step::Backup {}];
+        let all = [&before, closing, data, &[Step::Switch {}], &opening(target)].concat();
+        expect(&all, store, rehearsal)
+    };
+    let limit_ms = target.pace.hold_ms;
+    if data.is_empty() && limit_ms > 0 {
+        let held = with(&[Step::Hold { limit_ms }])?;
+        if Plan::closed_of(&held).p90_ms <= limit_ms {
+            return Ok(held);
+        }
+    }
+    with(&closing(target))
 }
 
 fn closing(target: &Target) -> [Step; 3] {
@@ -179,7 +194,7 @@ fn guess_ms(step: Step) -> u64 {
         Step::Backup {} => 2_000,
         Step::Drain { deadline_ms } => deadline_ms,
         Step::WindowCopy {} | Step::Migrate {} | Step::Restore {} => 1_000,
-        Step::Close {} | Step::Smoke {} => 300,
+        Step::Close {} | Step::Hold { .. } | Step::Smoke {} => 300,
         Step::Switch {} | Step::Reopen {} | Step::Tell {} | Step::Retire {} => 100,
         Step::Announce { notice_ms } => notice_ms,
         Step::Watch { for_ms } => for_ms,
@@ -207,10 +222,26 @@ pub fn explain(plan: &Plan) -> String {
     }
     let _ = write!(
         text,
-        "\nPredicted closed time: {}.\nIf anything fails up to the reopening, files and data come back as they were.\n",
-        plan.closed
+        "\n{}.\nIf anything fails up to the reopening, files and data come back as they were.\n",
+        window(plan)
     );
     text
+}
+
+/// What players will notice of the window, for people.
+pub fn window(plan: &Plan) -> String {
+    let limit = plan.steps.iter().find_map(|planned| match planned.step {
+        Step::Hold { limit_ms } => Some(limit_ms),
+        _ => None,
+    });
+    match limit {
+        Some(limit_ms) => format!(
+            "Requests wait, predicted: {}; the page is shown after {}",
+            plan.closed,
+            human_ms(limit_ms)
+        ),
+        None => format!("Predicted closed time: {}", plan.closed),
+    }
 }
 
 /// What a step does, for people.
@@ -224,6 +255,7 @@ pub fn what(step: Step, plan: &Plan) -> String {
         Step::Announce { .. } => "tell the players when the game closes".into(),
         Step::Drain { .. } => "close the login; players who are in finish".into(),
         Step::Close {} => "close the game, stop workers, prove that nobody writes".into(),
+        Step::Hold { .. } => "let requests wait inside the gate, stop workers".into(),
         Step::WindowCopy {} => "take the exact point that the database can return to".into(),
         Step::Migrate {} => format!("run {}", plan.scripts.join(", ")),
         Step::Restore {} => "bring the database back to its earlier rollback point".into(),

@@ -78,6 +78,9 @@ pub struct Pace {
     pub drain_ms: u64,
     /// For requests in flight and open transactions to end once the gate is closed.
     pub fence_ms: u64,
+    /// How long requests may wait inside the gate, where a release leaves the database alone and its
+    /// window is predicted to be that short. 0: never, the game closes for every release.
+    pub hold_ms: u64,
     /// For letting players in again, from a trickle to all.
     pub ramp_ms: u64,
     /// For watching afterwards.

@@ -34,6 +34,9 @@ pub struct Load {
     pub name: String,
     /// The same seed makes the same players do the same things.
     pub seed: u64,
+    /// Whether each says, as a trusted proxy would for it, that it comes from an address of its own:
+    /// a gate bounds what one address may ask of it.
+    pub apart: bool,
     /// Ids from 1 up to this belong to players whom they fight and write to.
     pub others: u32,
 }
@@ -41,7 +44,14 @@ pub struct Load {
 impl Load {
     /// `players` who make `requests_per_s` together.
     pub fn new(players: usize, requests_per_s: f64) -> Self {
-        Self { players, requests_per_s, name: "Aventurier".into(), seed: 1, others: 100 }
+        Self {
+            players,
+            requests_per_s,
+            name: "Aventurier".into(),
+            seed: 1,
+            apart: false,
+            others: 100,
+        }
     }
 }
 

@@ -78,8 +78,12 @@ pub fn render(app: &App, plan: &Plan) -> String {
         plan.environment
     )];
     for planned in &plan.steps {
-        let door =
-            if planned.step.in_window() { paint.warn("closed") } else { paint.warn("      ") };
+        let door = match (planned.step.in_window(), plan.holds()) {
+            (true, true) => "held",
+            (true, false) => "closed",
+            (false, _) => "",
+        };
+        let door = paint.warn(format!("{door:6}"));
         lines.push(format!(
             "  {door} {:12} {:26} {}",
             planned.step.name(),
@@ -87,7 +91,7 @@ pub fn render(app: &App, plan: &Plan) -> String {
             paint.dim(planner::what(planned.step, plan))
         ));
     }
-    lines.push(format!("Predicted closed time: {}", paint.bold(plan.closed)));
+    lines.push(paint.bold(planner::window(plan)).to_string());
     lines.push(
         "If anything fails up to the reopening, files and data come back as they were.".into(),
     );

@@ -209,6 +209,7 @@ pub struct Pace {
     pub notice: Duration,
     pub drain: Duration,
     pub fence: Duration,
+    pub hold: Duration,
     pub ramp: Duration,
     pub watch: Duration,
 }
@@ -219,6 +220,7 @@ impl Default for Pace {
             notice: Duration::ms(0),
             drain: Duration::ms(120_000),
             fence: Duration::ms(30_000),
+            hold: Duration::ms(5_000),
             ramp: Duration::ms(60_000),
             watch: Duration::ms(300_000),
         }

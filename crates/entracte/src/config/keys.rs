@@ -243,6 +243,12 @@ pub const KEYS: &[Key] = &[
         "How long to wait for requests and transactions to end.",
     ),
     key(
+        "target.*.pace.hold",
+        "duration",
+        "\"5s\"",
+        "A release without SQL lets requests wait for so long before it closes; `0s`: it closes.",
+    ),
+    key(
         "target.*.pace.ramp",
         "duration",
         "\"60s\"",

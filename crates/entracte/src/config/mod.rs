@@ -251,6 +251,7 @@ impl Config {
                 notice_ms: target.pace.notice.ms,
                 drain_ms: target.pace.drain.ms,
                 fence_ms: target.pace.fence.ms,
+                hold_ms: target.pace.hold.ms,
                 ramp_ms: target.pace.ramp.ms,
                 watch_ms: target.pace.watch.ms,
             },

@@ -5,7 +5,12 @@ use std::path::{Component, Path, PathBuf};
 
 use entracte_model::gate::LoginRule;
 
+use entracte_model::time::human_ms;
+
 use super::{Config, ConfigError, file};
+
+/// The longest that requests may be made to wait, in milliseconds: the gate gives each 20 s.
+const HOLD_MS_MAX: u64 = 15_000;
 
 impl Config {
     /// What is wrong for every target.
@@ -47,6 +52,15 @@ impl Config {
         }
         if target.smoke_passes == 0 {
             return wrong("smoke_passes", "expected at least 1, found 0".into());
+        }
+        if target.pace.hold.ms > HOLD_MS_MAX {
+            let message = format!(
+                "expected at most {}, found {}: browsers and proxies give up on a request that \
+                 waits for longer",
+                human_ms(HOLD_MS_MAX),
+                human_ms(target.pace.hold.ms)
+            );
+            return wrong("pace.hold", message);
         }
         for rule in &target.gate.login {
             if let Err(error) = rule.parse::<LoginRule>() {
@@ -115,6 +129,11 @@ gate = { upstream = \"127.0.0.1:8081\" }
             ("\"game\"", "\"state/game\"", "lie in one another"),
             ("keys = []", "keys = []\nsmoke_passes = 0", "smoke_passes: expected at least 1"),
             ("127.0.0.1:8081", "http:127.0.0.1:8081", "gate.upstream: expected host:port"),
+            (
+                "keys = []",
+                "keys = []\npace = { hold = \"1min\" }",
+                "pace.hold: expected at most 15 s",
+            ),
             ("8081", "8080", "gate.upstream: 127.0.0.1:8080 is the gate itself"),
             (":8081\"", ":8081\", login = [\"login.php\"]", "is not a login rule"),
         ];

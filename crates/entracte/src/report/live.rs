@@ -7,7 +7,7 @@ use entracte_model::UnixMs;
 use entracte_model::journal::{Entry, Event, Level, Outcome, Question};
 use entracte_model::plan::{Plan, StepId};
 use entracte_model::time::{human_bytes, human_ms};
-use entracte_release::history;
+use entracte_release::{history, planner};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Paint, out};
@@ -60,13 +60,13 @@ impl Live {
         let plan = &self.plan;
         let from = plan.from.as_ref().map_or("nothing".to_owned(), |base| base.version.to_string());
         self.line(&format!(
-            "{} {} {} → {} on {}, predicted closed time {}",
+            "{} {} {} → {} on {}. {}",
             self.paint.bold(plan.id),
             plan.project,
             from,
             self.paint.bold(&plan.to.version),
             plan.environment,
-            plan.closed
+            planner::window(plan)
         ));
     }
 
@@ -164,8 +164,12 @@ impl Live {
         let paint = self.paint;
         let mut log = self.log.clone();
         log.push(entry.clone());
-        let closed = history::closed_ms(&self.plan, &log)
-            .map_or(String::new(), |ms| format!(" Closed for {}.", human_ms(ms)));
+        let closed = history::closed_ms(&self.plan, &log).map_or(String::new(), |ms| {
+            match self.plan.holds() {
+                true => format!(" Requests waited for at most {}.", human_ms(ms)),
+                false => format!(" Closed for {}.", human_ms(ms)),
+            }
+        });
         let to = &self.plan.to.version;
         let text = match outcome {
             Outcome::Released { warnings: 0 } => {

@@ -18,6 +18,9 @@ use crate::context::Context;
 use crate::fault::Doing;
 use crate::gate_goal;
 
+/// How often is looked whether the last request has ended, in milliseconds: players wait for it.
+const IN_FLIGHT_POLL_MS: u64 = 5;
+
 pub(crate) struct Close;
 
 /// What the fence is about to change in the database server: enough to undo it after a crash, and
@@ -52,20 +55,8 @@ impl Act for Close {
             goal.progress = Some(0);
         })?;
         let closed_at = now();
-        let limit_ms = cx.target.pace.fence_ms;
-        let mut in_flight = 0;
-        let empty = cx.wait(limit_ms, "requests in flight end", |cx| {
-            in_flight = cx.gate().status().doing("asking the gate")?.in_flight;
-            Ok(in_flight == 0)
-        })?;
-        if !empty {
-            let message = format!("{in_flight} requests are still at work after {limit_ms} ms");
-            return Err(Fault::new(FaultKind::Broken, message)
-                .hint("raise pace.fence, or look what the game is doing for so long"));
-        }
-        let stop = cx.target.hooks.workers_stop.clone();
-        cx.hooks("workers_stop", &stop)?;
-        let fence = self.fence(cx, limit_ms)?;
+        at_rest(cx)?;
+        let fence = self.fence(cx, cx.target.pace.fence_ms)?;
         keep(&Receipt { closed_at, fence })
     }
 
@@ -75,17 +66,39 @@ impl Act for Close {
     }
 
     fn undo(&self, cx: &mut Context<'_>, _: &Value) -> Result<(), Fault> {
-        open_all(cx)?;
-        if let Some(from) = cx.plan.from.as_ref().map(|base| base.version.to_string())
-            && state_of(cx, |step| matches!(step, Step::Switch {}))
-                .is_some_and(|state| has_begun(&state))
-            && !settle(cx, &from)?
-        {
-            let text = format!("the game does not answer as {from} yet; it is opened all the same");
-            cx.say(Level::Warning, text);
-        }
-        gate_goal::open_again(cx)
+        let_back_in(cx)
     }
+}
+
+/// Waits until the requests that are in the game have ended, and stops the workers.
+pub(crate) fn at_rest(cx: &mut Context<'_>) -> Result<(), Fault> {
+    let limit_ms = cx.target.pace.fence_ms;
+    let mut in_flight = 0;
+    let empty = cx.wait_every(IN_FLIGHT_POLL_MS, limit_ms, "requests in flight end", |cx| {
+        in_flight = cx.gate().status().doing("asking the gate")?.in_flight;
+        Ok(in_flight == 0)
+    })?;
+    if !empty {
+        let message = format!("{in_flight} requests are still at work after {limit_ms} ms");
+        return Err(Fault::new(FaultKind::Broken, message)
+            .hint("raise pace.fence, or look what the game is doing for so long"));
+    }
+    let stop = cx.target.hooks.workers_stop.clone();
+    cx.hooks("workers_stop", &stop)
+}
+
+/// Lets workers and players back into the game that they knew.
+pub(crate) fn let_back_in(cx: &mut Context<'_>) -> Result<(), Fault> {
+    open_all(cx)?;
+    if let Some(from) = cx.plan.from.as_ref().map(|base| base.version.to_string())
+        && state_of(cx, |step| matches!(step, Step::Switch {}))
+            .is_some_and(|state| has_begun(&state))
+        && !settle(cx, &from)?
+    {
+        let text = format!("the game does not answer as {from} yet; it is opened all the same");
+        cx.say(Level::Warning, text);
+    }
+    gate_goal::open_again(cx)
 }
 
 impl Close {
@@ -108,6 +121,10 @@ pub(crate) fn open_all(cx: &mut Context<'_>) -> Result<(), Fault> {
 
 /// Lets the game's own accounts back to the database, as often as it is asked to.
 pub(crate) fn unfence(cx: &mut Context<'_>) -> Result<(), Fault> {
+    if cx.plan.holds() {
+        // It fenced nobody.
+        return Ok(());
+    }
     let intent = intent(cx);
     if let Some(mut database) = cx.database()? {
         database.unfence(intent.as_ref()).doing("lifting the fence of the database")?;
@@ -120,6 +137,9 @@ pub(crate) fn fence_again(cx: &mut Context<'_>) -> Result<(), Fault> {
     let limit_ms = cx.target.pace.fence_ms;
     let stop = cx.target.hooks.workers_stop.clone();
     cx.hooks("workers_stop", &stop)?;
+    if cx.plan.holds() {
+        return Ok(());
+    }
     Close.fence(cx, limit_ms).map(|_| ())
 }
 
@@ -148,7 +168,8 @@ fn intent(cx: &Context<'_>) -> Option<FenceProof> {
 
 /// When the game was closed, if it is.
 pub(crate) fn closed_at(cx: &Context<'_>) -> Option<UnixMs> {
-    match state(cx)? {
+    let closing = |step| matches!(step, Step::Close {} | Step::Hold { .. });
+    match state_of(cx, closing)? {
         StepState::Done { receipt, .. } => {
             serde_json::from_value::<Receipt>(receipt).ok().map(|receipt| receipt.closed_at)
         }

@@ -4,6 +4,7 @@ mod announce;
 pub(crate) mod backup;
 mod close;
 mod drain;
+mod hold;
 mod migrate;
 mod preflight;
 mod reopen;
@@ -52,6 +53,7 @@ pub(crate) fn act(step: Step) -> Box<dyn Act> {
         Step::Announce { notice_ms } => Box::new(announce::Announce { notice_ms }),
         Step::Drain { deadline_ms } => Box::new(drain::Drain { deadline_ms }),
         Step::Close {} => Box::new(close::Close),
+        Step::Hold { limit_ms } => Box::new(hold::Hold { limit_ms }),
         Step::WindowCopy {} => Box::new(window_copy::WindowCopy),
         Step::Migrate {} => Box::new(migrate::Migrate),
         Step::Restore {} => Box::new(restore::Restore),

@@ -25,8 +25,10 @@ impl Act for Reopen {
         // Workers first: they belong to the game, and a worker that cannot start is a failed release.
         open_all(cx)?;
         let url = notes_url(cx);
-        let phase = if cx.target.pace.ramp_ms == 0 { Phase::Open } else { Phase::Reopening };
-        let ramp_ms = cx.target.pace.ramp_ms;
+        // Nobody was sent away by a gate that still holds: there is no herd to come back.
+        let held = cx.gate().status().is_ok_and(|status| status.phase == Phase::Holding);
+        let ramp_ms = if held { 0 } else { cx.target.pace.ramp_ms };
+        let phase = if ramp_ms == 0 { Phase::Open } else { Phase::Reopening };
         let asked = gate_goal::set(cx, phase, |goal| {
             goal.notes_url = Some(url);
             goal.deadline = (ramp_ms > 0).then(|| now() + ramp_ms);

@@ -59,12 +59,17 @@ impl Player {
     pub(super) fn new(url: &str, load: &Load, number: usize, shared: Arc<Shared>) -> Self {
         // The end of the run's number: names are short.
         let run = &shared.run[shared.run.len().saturating_sub(8)..];
+        let mut browser = Client::new(url)
+            .always("Accept-Language", "fr")
+            .always("Accept", "text/html,*/*;q=0.5");
+        if load.apart {
+            let address = format!("10.0.{}.{}", number / 250, number % 250 + 1);
+            browser = browser.always("X-Forwarded-For", &address);
+        }
         Self {
             number,
             name: format!("{} {run} {number}", load.name),
-            browser: Client::new(url)
-                .always("Accept-Language", "fr")
-                .always("Accept", "text/html,*/*;q=0.5"),
+            browser,
             chance: Chance(load.seed.wrapping_mul(0x9e37_79b9).wrapping_add(number as u64)),
             others: load.others.max(1),
             is_in: false,
