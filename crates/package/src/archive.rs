@@ -5,7 +5,7 @@
 //! a path that the archive gives: paths come from the record, through a directory handle.
 
 mod bad;
-mod frame;
+pub(crate) mod frame;
 pub(crate) mod layout;
 pub(crate) mod reading;
 pub(crate) mod record;
