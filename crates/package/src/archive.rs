@@ -10,7 +10,7 @@ pub(crate) mod layout;
 pub(crate) mod reading;
 pub(crate) mod record;
 mod tar;
-mod walk;
+pub(crate) mod walk;
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -12,6 +12,8 @@ mod changes;
 pub mod check;
 mod error;
 mod files;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod git;
 pub mod keys;
 mod links;
