@@ -27,7 +27,7 @@ pub(crate) use walk::{Flow, Item};
 
 use crate::beneath::Root;
 use crate::error::At;
-use crate::files::hash_into;
+use crate::files::{Sparse, hash_into};
 use crate::keys::{self, KeyId};
 use crate::{PackageError, Progress, scripts};
 
@@ -240,10 +240,14 @@ pub(crate) fn write_new(
     entry: &Entry,
     reader: &mut dyn Read,
 ) -> Result<File, PackageError> {
-    use std::io::Write;
     let mut file = root.create(path)?;
     let full = root.full(path);
-    let written = hash_into(reader, |chunk| file.write_all(chunk).at("write", &full), &full);
+    let mut sparse = Sparse::new(&mut file);
+    let written = hash_into(reader, |chunk| sparse.put(chunk).at("write", &full), &full);
+    let written = written.and_then(|written| {
+        sparse.end().at("write", &full)?;
+        Ok(written)
+    });
     match (written, entry) {
         (Ok((size, hash)), Entry::File { size: wanted, hash: right, .. })
             if size == *wanted && hash == *right =>

@@ -15,6 +15,7 @@ mod files;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod git;
+pub mod inplace;
 pub mod keys;
 mod links;
 pub mod pack;

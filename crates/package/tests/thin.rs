@@ -191,7 +191,7 @@ fn a_transfer_that_is_cut_again_and_again_ends_in_the_exact_package() {
         let mut inbox = ship.inbox();
         let (bytes, _) = ship.stream(&inbox.wants());
         let random = u64::from_le_bytes(noise(cuts, 8).try_into().unwrap());
-        let length = bytes.len().min(usize::try_from(random % 120_000).unwrap());
+        let length = bytes.len().min(usize::try_from(random % 16_000).unwrap());
         total += length;
         let outcome = ship.receive(&mut inbox, &bytes[..length]);
         if inbox.wants().is_empty() && outcome.is_ok() {
@@ -203,10 +203,10 @@ fn a_transfer_that_is_cut_again_and_again_ends_in_the_exact_package() {
         cuts += 1;
         assert!(cuts < 1_000, "it does not come to an end");
     }
-    assert!(cuts >= 10, "only {cuts} cuts");
+    assert!(cuts >= 100, "only {cuts} cuts");
     let (whole, _) = ship
         .stream(&Inbox::open(&ship.game.path("b"), ship.verified(), &ship.base).unwrap().wants());
-    assert!(total < 2 * whole.len(), "{total} bytes for {}", whole.len());
+    assert!(total < 3 * whole.len(), "{total} bytes for {}", whole.len());
 }
 
 #[test]

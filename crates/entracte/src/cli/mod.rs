@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod abort;
+mod adopt;
 mod backup;
 mod completions;
 mod demo;
@@ -11,6 +12,7 @@ pub mod follow;
 mod gate;
 mod history;
 mod init;
+mod key;
 mod log;
 mod note;
 mod pack;
@@ -78,6 +80,8 @@ enum Command {
     Status(status::Args),
     Pack(pack::Args),
     Verify(verify::Args),
+    Adopt(adopt::Args),
+    Key(key::Args),
     Rehearse(rehearse::Args),
     Plan(plan::Args),
     Deploy(deploy::Args),
@@ -235,6 +239,8 @@ fn run(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::Status(args) => status::run(app, &args),
         Command::Pack(args) => pack::run(app, &args),
         Command::Verify(args) => verify::run(app, &args),
+        Command::Adopt(args) => adopt::run(app, &args),
+        Command::Key(args) => key::run(app, &args),
         Command::Rehearse(args) => rehearse::run(app, &args),
         Command::Plan(args) => plan::run(app, &args),
         Command::Deploy(args) => deploy::run(app, &args),

@@ -13,7 +13,7 @@ use super::wire::{COPY, DATA, END, GROUP_MAX, Reader};
 use super::{BASE_BYTES_MAX, BadThin, Inbox, Object, Received, zip};
 use crate::beneath::Root;
 use crate::error::At;
-use crate::files::{CHUNK_BYTES, hash_into};
+use crate::files::{CHUNK_BYTES, Sparse, hash_into};
 use crate::{PackageError, Progress};
 
 impl Inbox {
@@ -277,6 +277,8 @@ impl Taker<'_> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(&path).at("open", &path)?;
+        // What is longer was not counted; what is shorter ended in a hole, and was nothing but zeros.
+        file.set_len(offset).at("write", &path)?;
         if offset > 0 {
             let mut here = Read::by_ref(&mut file).take(offset);
             let sink = |chunk: &[u8]| {
@@ -285,9 +287,9 @@ impl Taker<'_> {
             };
             hash_into(&mut here, sink, &path)?;
         }
-        file.set_len(offset).at("write", &path)?;
         self.inbox.state[number as usize] = State::Part(offset);
         let mut left = object.size - offset;
+        let mut sparse = Sparse::new(&mut file);
         let mut buffer = vec![0; CHUNK_BYTES];
         while left > 0 {
             let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -301,10 +303,11 @@ impl Taker<'_> {
                 Err(error) => return Err(BadThin::Damaged(object.hash, error).into()),
             };
             hasher.update(&buffer[..count]);
-            file.write_all(&buffer[..count]).at("write", &path)?;
+            sparse.put(&buffer[..count]).at("write", &path)?;
             left -= count as u64;
             self.inbox.state[number as usize] = State::Part(object.size - left);
         }
+        sparse.end().at("write", &path)?;
         if Hash::from(hasher.finalize()) != object.hash {
             self.discard(number, &object.hash)?;
             return Err(BadThin::Content(object.hash).into());
