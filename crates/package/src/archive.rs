@@ -5,12 +5,12 @@
 //! a path that the archive gives: paths come from the record, through a directory handle.
 
 mod bad;
-mod frame;
+pub(crate) mod frame;
 pub(crate) mod layout;
 pub(crate) mod reading;
 pub(crate) mod record;
 mod tar;
-mod walk;
+pub(crate) mod walk;
 
 use std::fs::File;
 use std::io::Read;
@@ -26,7 +26,7 @@ pub(crate) use walk::{Flow, Item};
 
 use crate::beneath::Root;
 use crate::error::At;
-use crate::files::hash_into;
+use crate::files::{Sparse, hash_into};
 use crate::keys::{self, KeyId};
 use crate::{PackageError, Progress, scripts};
 
@@ -244,10 +244,14 @@ pub(crate) fn write_new(
     entry: &Entry,
     reader: &mut dyn Read,
 ) -> Result<File, PackageError> {
-    use std::io::Write;
     let mut file = root.create(path)?;
     let full = root.full(path);
-    let written = hash_into(reader, |chunk| file.write_all(chunk).at("write", &full), &full);
+    let mut sparse = Sparse::new(&mut file);
+    let written = hash_into(reader, |chunk| sparse.put(chunk).at("write", &full), &full);
+    let written = written.and_then(|written| {
+        sparse.end().at("write", &full)?;
+        Ok(written)
+    });
     match (written, entry) {
         (Ok((size, hash)), Entry::File { size: wanted, hash: right, .. })
             if size == *wanted && hash == *right =>

@@ -119,6 +119,17 @@ impl Root {
             .at("remove", &self.full(rel))
     }
 
+    /// Removes the folder at `rel`; one that is not empty stays.
+    pub(crate) fn rmdir(&self, rel: &RelPath) -> Result<(), PackageError> {
+        self.forget();
+        let removed = self
+            .in_parent(rel, |parent, name| rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR));
+        match removed {
+            Ok(()) | Err(rustix::io::Errno::NOTEMPTY) => Ok(()),
+            Err(error) => Err(error).at("remove the folder", &self.full(rel)),
+        }
+    }
+
     /// Renames within the tree, over whatever file or link has the new name.
     pub(crate) fn rename(&self, from: &RelPath, to: &RelPath) -> Result<(), PackageError> {
         let renamed = self.open_parent(from).and_then(|source| {

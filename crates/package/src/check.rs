@@ -10,7 +10,7 @@ use entracte_model::manifest::Delta;
 use entracte_model::time::human_bytes;
 use entracte_model::{Manifest, RelPath};
 
-use crate::git::GitView;
+use crate::git::{Commit, GitView};
 use crate::scan::{Reason, Refused};
 use crate::scripts::ScriptFault;
 
@@ -57,6 +57,13 @@ pub enum Finding {
         /// What the system said.
         why: String,
     },
+    /// A commit since the last release that no change fragment mentions.
+    Unmentioned {
+        /// The beginning of its hash.
+        id: String,
+        /// The first line of its message.
+        subject: String,
+    },
     /// Scripts without a clear order.
     ScriptName(ScriptFault),
 }
@@ -74,6 +81,7 @@ impl Finding {
             Finding::Unpackable { .. } => "unpackable",
             Finding::LooksLikeSecret { .. } => "secret",
             Finding::Unreadable { .. } => "unreadable",
+            Finding::Unmentioned { .. } => "unmentioned",
             Finding::ScriptName(_) => "script-name",
         }
     }
@@ -85,7 +93,8 @@ impl Finding {
             | Finding::Uncommitted(_)
             | Finding::NoPatchNotes { .. }
             | Finding::LooksLikeSecret { .. }
-            | Finding::Unreadable { .. } => true,
+            | Finding::Unreadable { .. }
+            | Finding::Unmentioned { .. } => true,
             Finding::Collision(..)
             | Finding::LinkLeaves(..)
             | Finding::TooLarge(..)
@@ -119,6 +128,10 @@ impl Finding {
                  ever committed, change it"
             ),
             Finding::Unreadable { .. } => "make it readable for you".to_owned(),
+            Finding::Unmentioned { id, .. } => format!(
+                "say what it changes with `entracte note --ref {id}` (for nobody but the team: \
+                 `--audience none`)"
+            ),
             Finding::ScriptName(_) => "rename the script".to_owned(),
         };
         if !self.can_be_allowed() {
@@ -153,6 +166,9 @@ impl fmt::Display for Finding {
             Finding::Unreadable { path, why } => {
                 write!(f, "{path} could not be searched for secrets: {why}")
             }
+            Finding::Unmentioned { id, subject } => {
+                write!(f, "{id} {} is in no note", subject.escape_debug())
+            }
             Finding::ScriptName(fault) => fault.fmt(f),
         }
     }
@@ -165,6 +181,13 @@ impl From<Refused> for Finding {
             (Ok(path), Reason::TooLarge { size, .. }) => Finding::TooLarge(path, size),
             (_, why) => Finding::Unpackable { path, why },
         }
+    }
+}
+
+impl From<&Commit> for Finding {
+    fn from(commit: &Commit) -> Self {
+        let id = commit.id.get(..8).unwrap_or(&commit.id).to_owned();
+        Finding::Unmentioned { id, subject: commit.subject.clone() }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::persist::PersistFault;
 use crate::scan::Refused;
 use crate::scripts::ScriptFault;
 use crate::stage::StageFault;
+use crate::thin::BadThin;
 
 /// Why something about a package could not be done. The cause behind it is its `source()`.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,9 @@ pub enum PackageError {
     /// The package cannot be believed.
     #[error(transparent)]
     Archive(#[from] BadArchive),
+    /// What travels cannot be believed.
+    #[error(transparent)]
+    Thin(#[from] BadThin),
     /// The tree cannot be staged.
     #[error(transparent)]
     Stage(#[from] StageFault),

@@ -1,7 +1,7 @@
 //! Small things about files that several modules need.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use entracte_model::Hash;
@@ -71,6 +71,41 @@ pub(crate) fn hash_into(
         hasher.update(&buffer[..count]);
         size += count as u64;
         sink(&buffer[..count])?;
+    }
+}
+
+/// Writes a new file and leaves holes where there is nothing but zeros: the file of a database that
+/// was made large beforehand costs no disk for it.
+pub(crate) struct Sparse<'a> {
+    file: &'a mut File,
+    hole: bool,
+}
+
+impl<'a> Sparse<'a> {
+    /// Holes smaller than a block of the file system would be none.
+    const HOLE_BYTES_MIN: usize = 4_096;
+
+    pub(crate) fn new(file: &'a mut File) -> Self {
+        Self { file, hole: false }
+    }
+
+    pub(crate) fn put(&mut self, chunk: &[u8]) -> io::Result<()> {
+        static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
+        let zeros = ZEROS.get(..chunk.len());
+        self.hole = chunk.len() >= Self::HOLE_BYTES_MIN && zeros == Some(chunk);
+        match self.hole {
+            true => self.file.seek_relative(i64::try_from(chunk.len()).unwrap_or(0)),
+            false => self.file.write_all(chunk),
+        }
+    }
+
+    /// Gives the file its length, also where it ends in a hole.
+    pub(crate) fn end(self) -> io::Result<()> {
+        if self.hole {
+            let length = self.file.stream_position()?;
+            self.file.set_len(length)?;
+        }
+        Ok(())
     }
 }
 

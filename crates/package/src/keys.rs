@@ -71,6 +71,16 @@ pub enum KeyError {
     /// The signature is not of the form.
     #[error("the signature is not a minisign signature (four lines are expected)")]
     Malformed,
+    /// A text that is not a public key.
+    #[error(
+        "{0:?} is not a minisign public key: a line that begins with RW is expected, or a file that holds one"
+    )]
+    NotAPublicKey(String),
+    /// A new key that nobody vouches for.
+    #[error(
+        "key {0} is not signed by a key that is trusted here; `entracte key rotate` signs the new key with the old one"
+    )]
+    NotVouchedFor(KeyId),
     /// Signed by somebody else.
     #[error(
         "signed with key {found}, which is not trusted here (trusted: {trusted}); if it is yours, add its public key to the target"
@@ -124,6 +134,48 @@ pub fn public(secret_path: &Path) -> Result<PublicKeyText, PackageError> {
     let public = minisign::PublicKey::from_secret_key(&secret)
         .map_err(|_| KeyError::NotASecretKey(secret_path.to_owned()))?;
     Ok(PublicKeyText(public.to_base64()))
+}
+
+/// The number of a public key: its line, or the text of a `.pub` file.
+pub fn id(public: &str) -> Result<KeyId, PackageError> {
+    let keys = trusted_keys(&[public.to_owned()]);
+    let not_a_key = || KeyError::NotAPublicKey(public.chars().take(80).collect());
+    Ok(keys.ok().and_then(|keys| keys.first().map(|(id, _, _)| *id)).ok_or_else(not_a_key)?)
+}
+
+/// The line of a public key in the text of a `.pub` file.
+pub fn line(text: &str) -> Result<PublicKeyText, PackageError> {
+    id(text)?;
+    let line = text.lines().map(str::trim).find(|line| line.starts_with("RW"));
+    Ok(PublicKeyText(line.unwrap_or_default().to_owned()))
+}
+
+/// The text of a `.pub` file, as minisign writes it.
+pub fn public_file(public: &PublicKeyText) -> Result<String, PackageError> {
+    Ok(format!("untrusted comment: minisign public key {}\n{public}\n", id(&public.0)?))
+}
+
+/// Signs a new public key (the text of its `.pub` file) with the old secret key.
+pub fn vouch(old_secret: &Path, new_public_file: &str) -> Result<String, PackageError> {
+    let (old, new) = (id(&public(old_secret)?.0)?, id(new_public_file)?);
+    let comment = format!("entracte key {old} vouches for key {new}");
+    sign(old_secret, new_public_file.as_bytes(), &comment)
+}
+
+/// Verifies that a `trusted` key signed a new public key (the text of its `.pub` file); gives the
+/// key that did.
+pub fn vouched(
+    trusted: &[String],
+    new_public_file: &str,
+    signature: &str,
+) -> Result<KeyId, PackageError> {
+    let new = id(new_public_file)?;
+    match judge(trusted, new_public_file.as_bytes(), signature) {
+        // A key that vouches for itself proves nothing.
+        Ok(found) if found == new => Err(KeyError::NotVouchedFor(new).into()),
+        Err(KeyError::Untrusted { .. }) => Err(KeyError::NotVouchedFor(new).into()),
+        other => Ok(other?),
+    }
 }
 
 /// Signs `data`. The comment is signed too: one line.

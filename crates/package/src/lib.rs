@@ -3,7 +3,8 @@
 //! Packing compares a [`scan::tree`] of the development tree with the manifest that production
 //! holds, and [`pack::write`] makes a folder and an archive of the difference. On the other side
 //! [`archive::open`] believes nothing before the signature is verified, and [`stage::build`]
-//! makes the new tree beside the live one. What is signed is the content, never its encoding.
+//! makes the new tree beside the live one. Between two machines a package travels as a
+//! [`thin`] stream: only what the other side lacks. What is signed is the content, never its encoding.
 
 pub mod archive;
 mod beneath;
@@ -11,7 +12,10 @@ mod changes;
 pub mod check;
 mod error;
 mod files;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod git;
+pub mod inplace;
 pub mod keys;
 mod links;
 pub mod pack;
@@ -19,6 +23,7 @@ pub mod persist;
 pub mod scan;
 pub mod scripts;
 pub mod stage;
+pub mod thin;
 pub mod verify;
 
 pub use error::PackageError;

@@ -1,7 +1,7 @@
 //! A package, from the tree that is to be installed: the folder, the signed record, the archive.
 
 mod source;
-mod tarball;
+pub(crate) mod tarball;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -144,7 +144,9 @@ pub fn write(
 
     let archive_part = part_of(&archive);
     let archive_scrap = Scrap::new(&archive_part);
-    let archive_bytes = tarball::write(&part, &record, &archive_part, progress)?;
+    let head = tarball::Head { text: &text, signature: &signature };
+    let place = |name: &str, _: &Hash| part.join(name);
+    let archive_bytes = tarball::write(&head, &place, &record, &archive_part, progress)?;
     source::sync_all(&part)?;
     take_place(&part, &folder)?;
     scrap.keep();

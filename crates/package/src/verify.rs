@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use entracte_model::manifest::{Change, Entry};
 use entracte_model::{Hash, Manifest, RelPath, UnixMs};
 use rustix::fs::FileType;
 
-use crate::archive::{Archive, Flow, Item};
+use crate::archive::{Archive, BadArchive, Flow, Item};
 use crate::beneath::Root;
 use crate::error::At;
 use crate::scan::{self, Rules};
@@ -46,7 +47,17 @@ pub fn tree(
     Ok(changes)
 }
 
-/// Repairs modified and missing things below `root` from the archives that hold them.
+/// A tree that was released, and what it holds: the one that a release replaced, for one.
+#[derive(Debug, Clone, Copy)]
+pub struct Tree<'a> {
+    /// Where it is. It is only read.
+    pub root: &'a Path,
+    /// What it should hold. What it does not hold (any more) is not taken from it.
+    pub manifest: &'a Manifest,
+}
+
+/// Repairs modified and missing things below `root`: from the live tree itself where the same
+/// content stands elsewhere in it, then from `trees`, then from the archives that hold them.
 ///
 /// Each file is written under another name, synced and renamed over the wrong one: a crash can
 /// cost a left-over whose name begins with `.entracte-heal`, and the repairs still to come.
@@ -54,6 +65,7 @@ pub fn heal(
     root: &Path,
     expected: &Manifest,
     archives: &[&Archive],
+    trees: &[Tree<'_>],
     skip: &[RelPath],
 ) -> Result<Healed, PackageError> {
     let mut left = tree(root, expected, skip, None)?;
@@ -92,6 +104,9 @@ pub fn heal(
         healed.repaired.push(path.clone());
     }
     let mut repair = Repair { root: &handle, likeness, expected, contents, repaired: Vec::new() };
+    for tree in [Tree { root, manifest: expected }].iter().chain(trees) {
+        repair.take_from_tree(*tree)?;
+    }
     for archive in archives {
         repair.take_from(archive)?;
     }
@@ -156,6 +171,39 @@ impl Repair<'_> {
             }
             Ok(if self.contents.is_empty() { Flow::Enough } else { Flow::Next })
         })
+    }
+
+    /// Takes what the tree still holds as its manifest says. A tree that is not there any more, or
+    /// was changed, gives less.
+    fn take_from_tree(&mut self, tree: Tree<'_>) -> Result<(), PackageError> {
+        let Ok(source) = Root::open(tree.root) else { return Ok(()) };
+        for (from, entry) in &tree.manifest.entries {
+            let Entry::File { size, hash, .. } = entry else { continue };
+            let Some(paths) = self.contents.get(&(*size, *hash)).cloned() else { continue };
+            if kind(&source, from)? != Some(FileType::RegularFile) {
+                continue;
+            }
+            for path in paths {
+                let mut file = source.read(from)?;
+                let made = file.metadata().at("look at", &source.full(from))?.modified();
+                let made = made.ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+                let made = made.and_then(|since| i64::try_from(since.as_millis()).ok());
+                match self.put(path, entry, UnixMs(made.unwrap_or(0)), &mut file) {
+                    Ok(()) => self.repaired.push(path.clone()),
+                    Err(PackageError::Archive(BadArchive::Content(_))) => break,
+                    Err(error) => return Err(error),
+                }
+                let left = self.contents.get_mut(&(*size, *hash));
+                let done = left.is_none_or(|left| {
+                    left.retain(|other| *other != path);
+                    left.is_empty()
+                });
+                if done {
+                    self.contents.remove(&(*size, *hash));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn put(

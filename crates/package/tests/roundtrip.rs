@@ -383,14 +383,39 @@ fn a_tree_is_healed_from_its_packages_and_extra_files_are_only_told() {
     write(&game.dev, "shell.php", "extra");
     let changes = verify::tree(&game.dev, &expected, &[], None).unwrap();
     assert_eq!(changes.len(), 7, "{changes:?}");
-    let healed = verify::heal(&game.dev, &expected, &[&update], &[]).unwrap();
+    let healed = verify::heal(&game.dev, &expected, &[&update], &[], &[]).unwrap();
     assert_eq!(healed.left.len(), 2, "{:?}", healed.left);
     assert_eq!(healed.left.get(&rel("lib/same.php")), Some(&Change::Deleted));
-    let healed = verify::heal(&game.dev, &expected, &[&update, &full], &[]).unwrap();
+    let healed = verify::heal(&game.dev, &expected, &[&update, &full], &[], &[]).unwrap();
     assert_eq!(healed.left, [(rel("shell.php"), Change::Created)].into());
     fs::remove_file(game.dev.join("shell.php")).unwrap();
     assert_eq!(scanned(&game.dev), expected);
     assert_eq!(fs::metadata(game.dev.join("index.php")).unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_tree_is_healed_from_what_is_whole_elsewhere() {
+    let game = game();
+    let (expected, old) = (scanned(&game.dev), scanned(&game.live));
+    write(&game.dev, "copy.php", "<?php // the same in both");
+    let with_copy = scanned(&game.dev);
+    fs::remove_file(game.dev.join("copy.php")).unwrap();
+    write(&game.dev, "moved/to.png", "hacked");
+    fs::remove_file(game.dev.join("lib/deep/er/kept.txt")).unwrap();
+    // From the tree itself, where the same content stands under another name.
+    let healed = verify::heal(&game.dev, &with_copy, &[], &[], &[]).unwrap();
+    assert_eq!(healed.repaired, [rel("copy.php")]);
+    fs::remove_file(game.dev.join("copy.php")).unwrap();
+    // From the tree that a release replaced; what was changed there is not taken.
+    write(&game.live, "lib/deep/er/kept.txt", "changed there, too");
+    let kept = [verify::Tree { root: &game.live, manifest: &old }];
+    let healed = verify::heal(&game.dev, &expected, &[], &kept, &[]).unwrap();
+    assert_eq!(healed.repaired, [rel("moved/to.png")]);
+    assert_eq!(healed.left, [(rel("lib/deep/er/kept.txt"), Change::Deleted)].into());
+    write(&game.live, "lib/deep/er/kept.txt", "kept");
+    let healed = verify::heal(&game.dev, &expected, &[], &kept, &[]).unwrap();
+    assert!(healed.left.is_empty(), "{:?}", healed.left);
+    assert_eq!(scanned(&game.dev), expected);
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct Target {
     /// Folders inside the tree that the game fills by itself (caches): each version begins with
     /// empty ones, and nobody compares them.
     pub volatile: Vec<RelPath>,
+    /// How a new tree takes the live one's place.
+    pub layout: Layout,
     /// Whether unchanged files may share their blocks with the old version by hard links.
     pub hardlink: bool,
     /// The game's database, if it has one.
@@ -54,6 +56,19 @@ pub struct Target {
     pub announce: Announce,
     /// How many replaced trees and rollback points are kept.
     pub keep: usize,
+}
+
+/// How a new tree takes the live one's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// The root is a folder; it and the staged one are exchanged in one system call.
+    #[default]
+    Exchange,
+    /// The root is a link to one of `releases/`; it is pointed at another one.
+    Symlink,
+    /// The root stays, and its files are replaced one by one, with a durable list of what to undo.
+    Inplace,
 }
 
 /// Commands of a target, each run by `sh -c` in the root of the game.
@@ -164,6 +179,15 @@ impl Target {
     /// The slot of a release: before the switch its new tree, afterwards the one it replaced.
     pub fn slot(&self, id: ReleaseId) -> PathBuf {
         self.beside().join("trees").join(id.to_string())
+    }
+
+    /// The folder that a release's new tree is built in: its slot, or with links, one that people
+    /// can read the version from. The slot then is a link to it.
+    pub fn tree(&self, id: ReleaseId, version: &Version) -> PathBuf {
+        match self.layout {
+            Layout::Exchange | Layout::Inplace => self.slot(id),
+            Layout::Symlink => self.root.with_file_name("releases").join(format!("{version}-{id}")),
+        }
     }
 
     /// Where persistent files and folders live.

@@ -38,6 +38,7 @@ const PACKAGES: &[Package] = &[
     package("postgresql", "", "a real database"),
     package("postgresql-client", "psql", "dumps, and the client that ours is compared with"),
     package("restic", "restic", "reading our backups with the ordinary tool"),
+    package("rsync", "rsync", "the transfer that ours is compared with"),
     package("sqlite3", "sqlite3", "the client that our script runner is compared with"),
     package("tar", "tar", "opening our packages with the ordinary tool"),
     package("util-linux", "unshare", "mounts that only one test sees"),

@@ -83,6 +83,10 @@ impl Draft {
             false => Drift::default(),
         };
         let unmentioned = unmentioned(store, &production, &root, view.as_ref(), &fragments)?;
+        // Where nothing would change there is nothing to tell.
+        if !(delta.is_empty() && scripts.is_empty()) {
+            findings.extend(unmentioned.iter().map(Finding::from));
+        }
         findings.retain(|finding| !allowed(finding, &config.file.source.allow));
         let under_git = view.is_some();
         let commit = view.and_then(|view| view.commit);

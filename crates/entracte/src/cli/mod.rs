@@ -1,6 +1,7 @@
 //! The command line: one file a command.
 
 mod abort;
+mod adopt;
 mod backup;
 mod completions;
 mod demo;
@@ -12,6 +13,7 @@ pub mod follow;
 mod gate;
 mod history;
 mod init;
+mod key;
 mod log;
 mod note;
 mod pack;
@@ -81,6 +83,8 @@ enum Command {
     Diff(diff::Args),
     Pack(pack::Args),
     Verify(verify::Args),
+    Adopt(adopt::Args),
+    Key(key::Args),
     Rehearse(rehearse::Args),
     Plan(plan::Args),
     Deploy(deploy::Args),
@@ -240,6 +244,8 @@ fn run(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::Diff(args) => diff::run(app, &args),
         Command::Pack(args) => pack::run(app, &args),
         Command::Verify(args) => verify::run(app, &args),
+        Command::Adopt(args) => adopt::run(app, &args),
+        Command::Key(args) => key::run(app, &args),
         Command::Rehearse(args) => rehearse::run(app, &args),
         Command::Plan(args) => plan::run(app, &args),
         Command::Deploy(args) => deploy::run(app, &args),

@@ -61,14 +61,6 @@ fn text(app: &App, args: &Args, config: &Config, draft: &Draft, frozen: Option<&
     if !draft.fragments.is_empty() {
         lines.push(format!("Patch notes: {} noted.", out::count(draft.fragments.len(), "change")));
     }
-    for commit in &draft.unmentioned {
-        lines.push(format!(
-            "  {} commit {} {} is in no note",
-            paint.warn("?"),
-            commit.id.get(..8).unwrap_or(&commit.id),
-            commit.subject
-        ));
-    }
     problems(app, draft, &mut lines);
     if !draft.under_git {
         let text = "The tree is not under git: nobody can tell which of these files were meant.";

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use entracte_model::manifest::Change;
-use entracte_model::{RelPath, Version};
+use entracte_model::{Manifest, RelPath, Version};
 use entracte_package::archive::{self, Archive};
 use entracte_package::verify;
+use entracte_release::{Store, Target};
 use serde_json::json;
 
 use super::App;
@@ -26,6 +27,9 @@ pub struct Args {
     #[arg(long, conflicts_with = "package")]
     heal: bool,
 }
+
+/// Releases whose kept trees are looked for: retention keeps far fewer.
+const RELEASES_MAX: u32 = 50;
 
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     match &args.package {
@@ -70,7 +74,10 @@ fn verify_production(app: &App, heal: bool) -> Result<Exit, Failure> {
     if heal && !changes.is_empty() {
         let archives = packages(&target)?;
         let archives: Vec<&Archive> = archives.iter().collect();
-        let healed = verify::heal(&target.root, &expected, &archives, &outside)?;
+        let kept = kept_trees(&target, &store)?;
+        let trees: Vec<_> =
+            kept.iter().map(|(root, manifest)| verify::Tree { root, manifest }).collect();
+        let healed = verify::heal(&target.root, &expected, &archives, &trees, &outside)?;
         for path in &healed.repaired {
             app.say(format!("  {} {path}", app.paint.good("repaired")));
         }
@@ -125,8 +132,20 @@ fn value(
     })
 }
 
+/// The trees that earlier releases replaced and that are still kept, with what they hold.
+fn kept_trees(target: &Target, store: &Store) -> Result<Vec<(PathBuf, Manifest)>, Failure> {
+    let mut trees = Vec::new();
+    for release in store.releases(RELEASES_MAX)? {
+        let slot = target.slot(release.id);
+        if let Some(from) = release.plan.from.as_ref().filter(|_| slot.exists()) {
+            trees.push((slot, store.manifest(&from.manifest)?));
+        }
+    }
+    Ok(trees)
+}
+
 /// Every package that production was given and whose signature is still good.
-fn packages(target: &entracte_release::Target) -> Result<Vec<Archive>, Failure> {
+fn packages(target: &Target) -> Result<Vec<Archive>, Failure> {
     let Ok(entries) = std::fs::read_dir(target.packages()) else { return Ok(vec![]) };
     let mut archives = Vec::new();
     for entry in entries {

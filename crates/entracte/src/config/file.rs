@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use entracte_model::RelPath;
+use entracte_release::target::Layout;
 use serde::Deserialize;
 
 use super::smoke::Smoke;
@@ -84,6 +85,8 @@ pub struct Target {
     pub persist: Vec<Folder>,
     #[serde(default)]
     pub volatile: Vec<Folder>,
+    #[serde(default)]
+    pub layout: Layout,
     #[serde(default)]
     pub hardlink: bool,
     #[serde(default)]

@@ -98,6 +98,12 @@ pub const KEYS: &[Key] = &[
         "Caches inside the tree: each version begins with empty ones.",
     ),
     key(
+        "target.*.layout",
+        "exchange, symlink, inplace",
+        "\"exchange\"",
+        "How a new tree takes the live one's place.",
+    ),
+    key(
         "target.*.hardlink",
         "true or false",
         "false",

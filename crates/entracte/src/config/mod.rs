@@ -1,6 +1,7 @@
 //! The configuration: found, read, checked, and turned into what the other crates take.
 
 pub mod check;
+pub mod edit;
 pub mod file;
 pub mod keys;
 mod sense;
@@ -231,6 +232,7 @@ impl Config {
             root: self.at(&target.root),
             persist: target.persist.iter().map(|folder| folder.0.clone()).collect(),
             volatile: target.volatile.iter().map(|folder| folder.0.clone()).collect(),
+            layout: target.layout,
             hardlink: target.hardlink,
             database,
             placeholders: self

@@ -6,10 +6,41 @@ const MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 /// The largest window, as the exponent of two: 128 MiB, what plain `zstd -d` gives too.
 pub(super) const WINDOW_LOG_MAX: u32 = 27;
 /// The longest header in bytes.
-pub(super) const HEADER_BYTES_MAX: usize = 18;
+pub(crate) const HEADER_BYTES_MAX: usize = 18;
+
+/// What the header of a frame says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// The window in bytes; none where the whole content is the window.
+    pub window: Option<u64>,
+    /// The dictionary that it needs; 0 is none.
+    pub dictionary: u32,
+    /// The size of the content, where it is said.
+    pub content: Option<u64>,
+}
+
+impl Header {
+    /// The bytes that decoding has to hold at once.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.window.or(self.content).unwrap_or(0)
+    }
+}
 
 /// Refuses a frame that is none, or asks for too large a window or for a dictionary.
 pub(super) fn check(bytes: &[u8]) -> Result<(), BadArchive> {
+    let header = read(bytes)?;
+    if header.dictionary != 0 {
+        return Err(BadArchive::Dictionary(header.dictionary));
+    }
+    let (found, max) = (header.held_bytes(), 1 << WINDOW_LOG_MAX);
+    if found > max {
+        return Err(BadArchive::Window { found, max });
+    }
+    Ok(())
+}
+
+/// Reads the header at the beginning of `bytes`.
+pub(crate) fn read(bytes: &[u8]) -> Result<Header, BadArchive> {
     let rest = bytes.strip_prefix(&MAGIC).ok_or(BadArchive::NotZstd)?;
     let (&descriptor, rest) = rest.split_first().ok_or(BadArchive::Truncated)?;
     let single_segment = descriptor & 0b10_0000 != 0;
@@ -19,23 +50,15 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), BadArchive> {
         (false, None) => return Err(BadArchive::Truncated),
     };
     let (dictionary, rest) = number(rest, [0, 1, 2, 4][usize::from(descriptor & 0b11)])?;
-    if dictionary != 0 {
-        return Err(BadArchive::Dictionary(u32::try_from(dictionary).unwrap_or(u32::MAX)));
-    }
+    let dictionary = u32::try_from(dictionary).unwrap_or(u32::MAX);
     let size_bytes = match (descriptor >> 6, single_segment) {
         (0, true) => 1,
         (0, false) => 0,
         (flag, _) => 1 << flag,
     };
-    // With a single segment, the whole content is the window.
     let (content, _) = number(rest, size_bytes)?;
     let content = if size_bytes == 2 { content + 256 } else { content };
-    let found = window.unwrap_or(content);
-    let max = 1 << WINDOW_LOG_MAX;
-    if found > max {
-        return Err(BadArchive::Window { found, max });
-    }
-    Ok(())
+    Ok(Header { window, dictionary, content: (size_bytes > 0).then_some(content) })
 }
 
 fn window_bytes(descriptor: u8) -> u64 {

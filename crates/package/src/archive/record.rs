@@ -21,7 +21,7 @@ pub(crate) fn text(record: &Record) -> Vec<u8> {
 }
 
 /// Reads a record; its text must be the one that [`text`] gives.
-pub(super) fn parse(bytes: &[u8]) -> Result<Record, BadArchive> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Record, BadArchive> {
     /// Read first, so that a newer format is called so and not a mistake.
     #[derive(serde::Deserialize)]
     struct Format {

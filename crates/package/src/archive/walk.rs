@@ -38,7 +38,7 @@ pub(crate) enum Flow {
 pub(crate) type Visit<'v> = dyn FnMut(Item<'_>, &mut dyn Read) -> Result<Flow, PackageError> + 'v;
 
 /// What stands at the beginning, before anything is believed.
-pub(super) struct Head {
+pub(crate) struct Head {
     /// The folder around everything.
     pub folder: String,
     pub text: Vec<u8>,
@@ -48,13 +48,13 @@ pub(super) struct Head {
 type Decoder<'a> = zstd::Decoder<'static, BufReader<FromStart<'a>>>;
 
 /// A pass over an archive.
-pub(super) struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     members: Members<'a, Decoder<'a>>,
     path: &'a Path,
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(file: &'a File, path: &'a Path) -> Result<Self, PackageError> {
+    pub(crate) fn new(file: &'a File, path: &'a Path) -> Result<Self, PackageError> {
         let mut start = Vec::with_capacity(frame::HEADER_BYTES_MAX);
         FromStart::buffered(file)
             .take(frame::HEADER_BYTES_MAX as u64)
@@ -69,7 +69,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Reads the folder, the record and the signature, in this order.
-    pub(super) fn head(&mut self) -> Result<Head, PackageError> {
+    pub(crate) fn head(&mut self) -> Result<Head, PackageError> {
         let expected = "the version's folder";
         let first = self.members.next()?;
         let not_a_package = |found: Option<Member>, expected| {
@@ -102,7 +102,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Goes over everything behind the head.
-    pub(super) fn payload(
+    pub(crate) fn payload(
         mut self,
         verified: &Verified,
         visit: &mut Visit<'_>,

@@ -13,7 +13,7 @@ use super::PackFault;
 use crate::archive::layout;
 use crate::beneath::Root;
 use crate::error::At;
-use crate::files::hash_into;
+use crate::files::{Sparse, hash_into};
 use crate::scripts::{self, Script};
 use crate::{PackageError, Progress};
 
@@ -75,11 +75,10 @@ fn copy_file(from: &Root, to: &Root, path: &RelPath) -> Result<(u64, Hash, bool)
     let exec = meta.mode() & 0o100 != 0;
     let mut target = to.create(path)?;
     let full = to.full(path);
-    let (size, hash) = hash_into(
-        &mut source,
-        |chunk| target.write_all(chunk).at("write", &full),
-        &from.full(path),
-    )?;
+    let mut sparse = Sparse::new(&mut target);
+    let sink = |chunk: &[u8]| sparse.put(chunk).at("write", &full);
+    let (size, hash) = hash_into(&mut source, sink, &from.full(path))?;
+    sparse.end().at("write", &full)?;
     let mode = if exec { 0o755 } else { 0o644 };
     target.set_permissions(fs::Permissions::from_mode(mode)).at("change the mode of", &full)?;
     Ok((size, hash, exec))

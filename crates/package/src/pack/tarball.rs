@@ -1,9 +1,10 @@
-//! The archive of a package's folder: the same folder always gives the same bytes.
+//! The archive of a package: the same contents always give the same bytes.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use entracte_model::Hash;
 use entracte_model::manifest::Entry;
 use entracte_model::record::{Named, Record};
 use tar::{EntryType, Header};
@@ -18,18 +19,30 @@ use crate::{PackageError, Progress};
 /// Compression: at higher levels packing takes longer than sending what they save.
 const LEVEL: i32 = 3;
 
+/// What stands first in an archive.
+pub(crate) struct Head<'a> {
+    /// The text of the record.
+    pub text: &'a [u8],
+    /// The signature over it.
+    pub signature: &'a str,
+}
+
+/// Where a content is, by its name in the package and its hash.
+pub(crate) type Place<'a> = dyn Fn(&str, &Hash) -> PathBuf + 'a;
+
 struct Tarball<'a, W: Write> {
     tar: tar::Builder<W>,
-    folder: &'a Path,
+    place: &'a Place<'a>,
     /// The name of everything's folder, `v1.1.0`.
     top: String,
     mtime_s: u64,
     archive: &'a Path,
 }
 
-/// Writes the archive of `folder` to `archive` and syncs it. Gives its size in bytes.
-pub(super) fn write(
-    folder: &Path,
+/// Writes the archive of what `place` holds to `archive` and syncs it. Gives its size in bytes.
+pub(crate) fn write(
+    head: &Head<'_>,
+    place: &Place<'_>,
     record: &Record,
     archive: &Path,
     progress: &mut dyn FnMut(Progress),
@@ -42,12 +55,12 @@ pub(super) fn write(
     };
     let mut tarball = Tarball {
         tar: tar::Builder::new(encoder().at("compress", archive)?),
-        folder,
+        place,
         top: record.version.folder(),
         mtime_s: u64::try_from(record.created.0.div_euclid(1_000)).unwrap_or(0),
         archive,
     };
-    tarball.all(record, progress)?;
+    tarball.all(head, record, progress)?;
     let encoder = tarball.tar.into_inner().at("write", archive)?;
     let mut writer = encoder.finish().at("write", archive)?;
     writer.flush().at("write", archive)?;
@@ -60,15 +73,13 @@ impl<W: Write> Tarball<'_, W> {
     /// The record and its signature first: a reader believes nothing before them.
     fn all(
         &mut self,
+        head: &Head<'_>,
         record: &Record,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), PackageError> {
         self.dir("")?;
-        for name in [layout::RECORD, layout::SIGNATURE] {
-            let path = self.folder.join(name);
-            let size = path.metadata().at("look at", &path)?.len();
-            self.file(name, size, false)?;
-        }
+        self.small(layout::RECORD, head.text)?;
+        self.small(layout::SIGNATURE, head.signature.as_bytes())?;
         let (down, documents): (Vec<_>, Vec<_>) =
             record.documents.iter().partition(|named| scripts::is_down(named.name.as_str()));
         self.dir(layout::DOCUMENTATION)?;
@@ -88,7 +99,7 @@ impl<W: Write> Tarball<'_, W> {
                 Entry::Dir {} => self.dir(&name)?,
                 Entry::Link { target } => self.link(&name, target)?,
                 Entry::File { size, hash, exec } => {
-                    if self.file(&name, *size, *exec)? != (*size, *hash) {
+                    if self.file(&name, (*size, *hash), *exec)? != (*size, *hash) {
                         return Err(PackFault::Changed(path.clone()).into());
                     }
                 }
@@ -100,7 +111,8 @@ impl<W: Write> Tarball<'_, W> {
     }
 
     fn named(&mut self, folder: &str, named: &Named) -> Result<(), PackageError> {
-        let written = self.file(&format!("{folder}/{}", named.name), named.size, false)?;
+        let written =
+            self.file(&format!("{folder}/{}", named.name), (named.size, named.hash), false)?;
         if written != (named.size, named.hash) {
             return Err(PackFault::Changed(named.name.clone()).into());
         }
@@ -131,14 +143,21 @@ impl<W: Write> Tarball<'_, W> {
         self.tar.append_link(&mut header, path, target).at("write", self.archive)
     }
 
-    /// Adds a file, and says what was read: no more than `size`, padded where there was less.
+    fn small(&mut self, name: &str, bytes: &[u8]) -> Result<(), PackageError> {
+        let mut header = self.header(EntryType::Regular, 0o644, bytes.len() as u64);
+        let in_tar = format!("{}/{name}", self.top);
+        self.tar.append_data(&mut header, in_tar, bytes).at("write", self.archive)
+    }
+
+    /// Adds a file, and says what was read: no more than it should have, padded where there was
+    /// less.
     fn file(
         &mut self,
         name: &str,
-        size: u64,
+        (size, hash): (u64, Hash),
         exec: bool,
-    ) -> Result<(u64, entracte_model::Hash), PackageError> {
-        let path = self.folder.join(name);
+    ) -> Result<(u64, Hash), PackageError> {
+        let path = (self.place)(name, &hash);
         let file = File::open(&path).at("open", &path)?;
         let mut reader = HashRead::new(io::Read::take(file, size));
         let mut header = self.header(EntryType::Regular, if exec { 0o755 } else { 0o644 }, size);

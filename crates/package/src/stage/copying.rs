@@ -1,7 +1,7 @@
 //! Bringing one file from the live tree to the staged one, and making it look as it did there.
 
 use std::fs::{self, File, FileTimes, Metadata, Permissions};
-use std::io::{Seek, Write};
+use std::io::Seek;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::PackageError;
 use crate::beneath::Root;
 use crate::error::At;
-use crate::files::hash_into;
+use crate::files::{Sparse, hash_into};
 
 /// Permission bits of files; special ones are never brought along.
 const FILE_BITS: u32 = 0o777;
@@ -49,7 +49,7 @@ impl Likeness {
     }
 
     /// Makes `file` look as the live one did.
-    pub(super) fn same_as(&self, file: &File, live: &Metadata, exec: bool) -> std::io::Result<()> {
+    pub(crate) fn same_as(&self, file: &File, live: &Metadata, exec: bool) -> std::io::Result<()> {
         if self.privileged {
             fchown(file, Some(live.uid()), Some(live.gid()))?;
         }
@@ -173,11 +173,11 @@ pub(super) fn copy(
         source.rewind().at("read", &live.full(path))?;
         hash_of(staged, path)?
     } else {
-        hash_into(
-            &mut source,
-            |chunk| target.write_all(chunk).at("write", &full),
-            &live.full(path),
-        )?
+        let mut sparse = Sparse::new(&mut target);
+        let sink = |chunk: &[u8]| sparse.put(chunk).at("write", &full);
+        let content = hash_into(&mut source, sink, &live.full(path))?;
+        sparse.end().at("write", &full)?;
+        content
     };
     finish(&target, &meta).at("set owner, mode and times of", &full)?;
     Ok((content, cloned))

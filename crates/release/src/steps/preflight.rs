@@ -44,6 +44,7 @@ impl Act for Preflight {
         if let Some(archive) = &archive {
             package(cx, archive)?;
         }
+        super::stage::is_a_link(cx)?;
         tree(cx)?;
         gate(cx)?;
         let database_bytes = database(cx, archive.as_ref())?;

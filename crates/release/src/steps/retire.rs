@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Act;
 use super::window_copy::drop_point;
 use crate::context::Context;
-use crate::fault::Doing;
+use crate::fault::{Doing, refused};
 
 /// Releases looked at: anything older was retired by an earlier release.
 const LOOKED_AT_MAX: u32 = 200;
@@ -34,7 +34,7 @@ impl Act for Retire {
         let gone = retired(&good, cx.target.keep);
         for id in &gone {
             // A clean-up that fails is a warning; the next release tries again.
-            let removed = remove_slot(&cx.target.slot(*id));
+            let removed = remove_slot(&cx.target.slot(*id), &cx.target.root);
             if let Err(fault) = removed.and_then(|()| drop_point(cx, *id)) {
                 cx.say(Level::Warning, format!("{id} could not be retired: {}", fault.message));
             }
@@ -49,7 +49,16 @@ impl Act for Retire {
 
 /// Removes the tree that a release replaced. It was live once and carries no marker of ours until
 /// retention gives it up here.
-fn remove_slot(slot: &Path) -> Result<(), Fault> {
+fn remove_slot(slot: &Path, root: &Path) -> Result<(), Fault> {
+    if slot.is_symlink() {
+        let tree = slot.canonicalize().doing("finding an old tree")?;
+        if root.canonicalize().is_ok_and(|live| live == tree) {
+            return Err(refused("it is the tree that is live"));
+        }
+        stage::mark(&tree).doing("giving an old tree up")?;
+        stage::remove(&tree).doing("removing an old tree")?;
+        return std::fs::remove_file(slot).doing("removing the link to an old tree");
+    }
     if slot.exists() {
         stage::mark(slot).doing("giving an old tree up")?;
     }

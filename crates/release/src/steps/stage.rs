@@ -11,16 +11,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::preflight::new_manifest;
-use super::switch::inode;
+use super::switch::{inode, points_to};
 use super::{Act, keep, recall};
 use crate::context::Context;
 use crate::fault::{Doing, broken, refused};
+use crate::target::Layout;
 
 pub(crate) struct Stage;
 
 #[derive(Serialize, Deserialize)]
 struct Before {
     slot: PathBuf,
+    /// Where the new tree is built, if it is not the slot itself.
+    #[serde(default)]
+    tree: Option<PathBuf>,
     /// The live tree: a slot that holds it must never be removed.
     live_inode: Option<u64>,
 }
@@ -31,7 +35,11 @@ impl Act for Stage {
             Source::Package { .. } => cx.target.slot(cx.plan.id),
             Source::Kept { undoes, .. } => cx.target.slot(undoes),
         };
-        keep(&Before { slot, live_inode: inode(&cx.target.root) })
+        let tree = match cx.target.layout {
+            Layout::Symlink => Some(cx.target.tree(cx.plan.id, &cx.plan.to.version)),
+            Layout::Exchange | Layout::Inplace => None,
+        };
+        keep(&Before { slot, tree, live_inode: inode(&cx.target.root) })
     }
 
     fn run(&self, cx: &mut Context<'_>, before: &Value) -> Result<Value, Fault> {
@@ -46,7 +54,7 @@ impl Act for Stage {
         let target = cx.target;
         let request = stage::Request {
             live: &target.root,
-            staged: &before.slot,
+            staged: before.tree.as_ref().unwrap_or(&before.slot),
             base: &base,
             new: &new,
             archive: &archive,
@@ -62,7 +70,10 @@ impl Act for Stage {
                     .err()
                     .unwrap_or_else(|| broken("staging the new tree", &error))
             })?;
-        volatile(cx, &before.slot)?;
+        volatile(cx, request.staged)?;
+        if let Some(tree) = &before.tree {
+            points_to(cx, &before.slot, tree)?;
+        }
         cx.store.keep_manifest(&new).doing("keeping the manifest")?;
         cx.info(format!(
             "{} files from the package, {} shared with the live tree, {} copied",
@@ -86,10 +97,14 @@ impl Act for Stage {
         if matches!(cx.plan.source, Source::Kept { .. }) {
             return Ok(());
         }
-        if inode(&before.slot).is_some() && inode(&before.slot) == before.live_inode {
+        let tree = before.tree.as_ref().unwrap_or(&before.slot);
+        if inode(tree).is_some() && inode(tree) == before.live_inode {
             return Err(refused("the slot holds the tree that was live; it is not removed"));
         }
-        stage::remove(&before.slot).doing("removing the staged tree")
+        if before.tree.is_some() && before.slot.is_symlink() {
+            std::fs::remove_file(&before.slot).doing("removing the link to the staged tree")?;
+        }
+        stage::remove(tree).doing("removing the staged tree")
     }
 }
 
@@ -109,9 +124,40 @@ fn kept(cx: &mut Context<'_>, slot: &std::path::Path) -> Result<Value, Fault> {
     Ok(Value::Null)
 }
 
+/// With `layout = "symlink"` a root that is a real folder is nothing that can be pointed elsewhere.
+pub(crate) fn is_a_link(cx: &Context<'_>) -> Result<(), Fault> {
+    let root = &cx.target.root;
+    if cx.target.layout != Layout::Symlink || root.is_symlink() || !root.exists() {
+        return Ok(());
+    }
+    let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Err(refused(format!("{} is a real folder, and `layout` is symlink", root.display())).hint(
+        format!(
+            "while the game is closed: mkdir releases && mv {name} releases/first && ln -s releases/first {name}"
+        ),
+    ))
+}
+
 /// A first installation finds no tree to exchange with: an empty one is made.
-fn prepare_root(cx: &Context<'_>) -> Result<(), Fault> {
-    for folder in [&cx.target.root, &cx.target.shared(), &cx.target.beside().join("trees")] {
+fn prepare_root(cx: &mut Context<'_>) -> Result<(), Fault> {
+    let root = cx.target.root.clone();
+    let first = match cx.target.layout {
+        Layout::Symlink => root.with_file_name("releases").join("first"),
+        Layout::Exchange | Layout::Inplace => root.clone(),
+    };
+    let first = if root.exists() { root.clone() } else { first };
+    make(&[&first, &cx.target.shared(), &cx.target.beside().join("trees")])?;
+    if cx.target.layout == Layout::Symlink {
+        make(&[&root.with_file_name("releases")])?;
+        if !root.exists() {
+            points_to(cx, &root, &first)?;
+        }
+    }
+    Ok(())
+}
+
+fn make(folders: &[&PathBuf]) -> Result<(), Fault> {
+    for folder in folders {
         let doing = format!("making {}, beside the game", folder.display());
         std::fs::create_dir_all(folder)
             .doing(&doing)

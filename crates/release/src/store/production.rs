@@ -76,6 +76,20 @@ impl Store {
         Ok(())
     }
 
+    /// Takes production as it stands, under the version that it has: a person adopted what was
+    /// changed by hand.
+    pub fn adopt(&mut self, base: &Base, manifest: &Manifest) -> Result<(), StoreError> {
+        self.keep_manifest(manifest)?;
+        self.together(|conn| {
+            conn.execute(
+                "UPDATE production SET manifest = ?2
+                 WHERE version = ?1 AND release = (SELECT max(release) FROM production)",
+                params![base.version.to_string(), base.manifest.to_string()],
+            )
+        })?;
+        Ok(())
+    }
+
     /// Notes which change fragments a release announces.
     pub fn keep_fragments(&mut self, id: ReleaseId, fragments: &[Named]) -> Result<(), StoreError> {
         self.together(|conn| {

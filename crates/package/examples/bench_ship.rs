@@ -1,0 +1,217 @@
+//! Shipping an update: rsync -az, tar with zstd, and us; bytes, time and memory on both sides.
+
+#[path = "ship/link.rs"]
+mod link;
+#[path = "ship/memory.rs"]
+mod memory;
+#[path = "ship/ours.rs"]
+mod ours;
+#[path = "ship/trees.rs"]
+mod trees;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use link::Link;
+use trees::Update;
+
+/// Bytes on source-like updates, as a share of what rsync sends.
+const GOAL_SOURCE: f64 = 0.5;
+/// Bytes on assets, as a share of what rsync sends.
+const GOAL_ASSETS: f64 = 1.0;
+/// Where `--write` puts the tables.
+const MARKERS: (&str, &str) = ("<!-- bench ship -->", "<!-- /bench ship -->");
+
+/// What one way of shipping cost.
+struct Cost {
+    method: &'static str,
+    bytes: u64,
+    time: Duration,
+    here_bytes: u64,
+    there_bytes: u64,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match args.first().map(String::as_str) {
+        Some("relay") => link::relay(&args[1..]),
+        Some("receive") => ours::receive(&args[1..]),
+        Some("send") => ours::send(&args[1..]),
+        _ => return bench(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(args: &[String]) -> ExitCode {
+    let quick = args.iter().any(|argument| argument == "--quick");
+    let write = args.iter().any(|argument| argument == "--write");
+    let dir = tempfile::tempdir().expect("a folder for the trees");
+    let mut text = String::from(
+        "| update | link | method | bytes | time | memory here | memory there |\n|---|---|---|---|---|---|---|\n",
+    );
+    let (mut worst, mut short) = (0.0_f64, false);
+    for update in trees::all(quick) {
+        let place = dir.path().join(update.name);
+        update.make(&place);
+        for link in Link::ALL {
+            let costs = all_ways(&update, &place, link);
+            for cost in &costs {
+                let line = row(&update, link, cost);
+                eprintln!("{line}");
+                text.push_str(&line);
+                text.push('\n');
+            }
+            let (rsync, us) = (&costs[0], costs.last().expect("there are several ways"));
+            let share = us.bytes as f64 / rsync.bytes.max(1) as f64;
+            let goal = if update.assets { GOAL_ASSETS } else { GOAL_SOURCE };
+            if update.changes {
+                worst = worst.max(share / goal);
+                short |= share > goal || us.time > rsync.time;
+            }
+        }
+        std::fs::remove_dir_all(&place).expect("the trees are removed");
+    }
+    text.push('\n');
+    let (ours, git) = no_change(dir.path(), quick);
+    let scan = format!(
+        "| looking at {} unchanged files | best of 5 |\n|---|---|\n| `git status` | {} ms |\n| our scan, with its cache | {} ms |\n",
+        trees::many(quick),
+        git.as_millis(),
+        ours.as_millis()
+    );
+    text.push_str(&scan);
+    short |= ours > git;
+    println!("{text}");
+    if write {
+        into_docs(&text);
+    }
+    let verdict = if short { "short" } else { "ok" };
+    println!(
+        "bench ship: {worst:.2} of the bytes allowed, scan {:.2} of git status (goal 1.00, in no more time) {verdict}",
+        ours.as_secs_f64() / git.as_secs_f64()
+    );
+    ExitCode::SUCCESS
+}
+
+fn row(update: &Update, link: Link, cost: &Cost) -> String {
+    let mib = |bytes: u64| match bytes {
+        0 => "under a sample".to_owned(),
+        bytes => format!("{:.0} MiB", bytes as f64 / 1_048_576.0),
+    };
+    format!(
+        "| {} | {} | {} | {} | {:.2} s | {} | {} |",
+        update.about,
+        link.about(),
+        cost.method,
+        cost.bytes,
+        cost.time.as_secs_f64(),
+        mib(cost.here_bytes),
+        mib(cost.there_bytes)
+    )
+}
+
+/// rsync with times kept comes first, we come last.
+fn all_ways(update: &Update, place: &Path, link: Link) -> Vec<Cost> {
+    let (old, new) = (place.join("old"), place.join("new"));
+    let mut costs = Vec::new();
+    for (method, lost) in [("rsync -az, times kept", false), ("rsync -az, times lost", true)] {
+        let from = if lost { fresh(&new, place, "touched", false) } else { new.clone() };
+        let to = fresh(&old, place, "there", true);
+        let mut command = Command::new("rsync");
+        command.args(["-az", "--delete", "-e", &link.shell(place)]);
+        command.arg(format!("{}/", from.display())).arg(format!("there:{}/", to.display()));
+        costs.push(measure(method, place, &mut command));
+        same(&new, &to);
+    }
+    let to = fresh(&old, place, "there", true);
+    std::fs::remove_dir_all(&to).expect("removed");
+    std::fs::create_dir(&to).expect("made");
+    let line = format!(
+        "tar -C {new} -cf - . | zstd -q -3 | {shell} there 'zstd -q -d | tar -xf - -C {to}'",
+        new = new.display(),
+        shell = link.shell(place),
+        to = to.display()
+    );
+    costs.push(measure("tar, zstd -3", place, Command::new("sh").args(["-c", &line])));
+    same(&new, &to);
+    costs.push(ours::measured(update, place, link));
+    costs
+}
+
+/// A copy of a tree, with its times or with times of now.
+fn fresh(tree: &Path, place: &Path, name: &str, times: bool) -> PathBuf {
+    let to = place.join(name);
+    let _ = std::fs::remove_dir_all(&to);
+    let how = if times { "-a" } else { "-r" };
+    run(Command::new("cp").arg(how).arg("--reflink=auto").arg(tree).arg(&to));
+    run(&mut Command::new("sync"));
+    to
+}
+
+fn measure(method: &'static str, place: &Path, command: &mut Command) -> Cost {
+    let count = place.join("count");
+    let _ = std::fs::remove_file(&count);
+    let started = Instant::now();
+    let child = command.spawn().unwrap_or_else(|error| panic!("{method}: {error}"));
+    let (status, here_bytes, there_bytes) = memory::watch(child);
+    assert!(status.success(), "{method} failed: {status}");
+    let time = started.elapsed();
+    let bytes = std::fs::read_to_string(&count).ok().and_then(|text| text.trim().parse().ok());
+    Cost { method, bytes: bytes.expect("the link counts"), time, here_bytes, there_bytes }
+}
+
+fn run(command: &mut Command) {
+    let status = command.status().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+fn same(a: &Path, b: &Path) {
+    run(Command::new("diff").args(["-rq", "--no-dereference"]).arg(a).arg(b));
+}
+
+/// The best time of our scan and of `git status`, on many files of which none changed.
+fn no_change(dir: &Path, quick: bool) -> (Duration, Duration) {
+    let tree = dir.join("many");
+    trees::make_many(&tree, trees::many(quick));
+    let git = |args: &[&str]| {
+        let out = Command::new("git").arg("-C").arg(&tree).args(args).output();
+        let out = out.expect("git is installed");
+        assert!(out.status.success(), "git {args:?}");
+    };
+    git(&["init", "-q"]);
+    git(&["add", "-A"]);
+    git(&["-c", "user.name=b", "-c", "user.email=b@b", "commit", "-qm", "all"]);
+    // Entries as young as the scan are read again, by git and by us.
+    std::thread::sleep(Duration::from_millis(1_100));
+    git(&["status"]);
+    let cache = dir.join("cache");
+    ours::scan(&tree, &cache);
+    let best = |act: &dyn Fn()| {
+        let time = || {
+            let started = Instant::now();
+            act();
+            started.elapsed()
+        };
+        (0..5).map(|_| time()).min().unwrap_or_default()
+    };
+    let ours = best(&|| {
+        assert_eq!(ours::scan(&tree, &cache), 0, "the cache knows every file");
+    });
+    (ours, best(&|| git(&["status", "--porcelain"])))
+}
+
+fn into_docs(text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/benchmarks.md");
+    let docs = std::fs::read_to_string(&path).expect("docs/benchmarks.md");
+    let (before, rest) = docs.split_once(MARKERS.0).expect("the first marker");
+    let (_, after) = rest.split_once(MARKERS.1).expect("the second marker");
+    let new = format!("{before}{}\n{text}{}{after}", MARKERS.0, MARKERS.1);
+    std::fs::write(&path, new).expect("docs/benchmarks.md");
+}

@@ -1,0 +1,107 @@
+//! Where a sender has the contents of old versions from.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use entracte_model::manifest::Entry;
+use entracte_model::{Hash, RelPath};
+
+use crate::PackageError;
+use crate::archive::{Archive, Flow, Item};
+use crate::beneath::Root;
+use crate::error::At;
+use crate::files::hash_into;
+
+/// Old contents that the sender can make patches of. What it does not have is sent whole: nothing
+/// depends upon it but the number of bytes that travel.
+#[derive(Default)]
+pub struct Olds {
+    trees: Vec<PathBuf>,
+    archives: Vec<Archive>,
+    /// What was found in archives: one file without a name, and where in it each content is.
+    spool: Option<(File, HashMap<Hash, (u64, u64)>)>,
+}
+
+impl Olds {
+    /// Nothing: everything is sent whole.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Also looks in a tree that holds the base version, or something like it.
+    #[must_use]
+    pub fn tree(mut self, root: &Path) -> Self {
+        self.trees.push(root.to_owned());
+        self
+    }
+
+    /// Also looks in the package of an earlier version.
+    #[must_use]
+    pub fn archive(mut self, archive: Archive) -> Self {
+        self.archives.push(archive);
+        self
+    }
+
+    /// Looks for all of `wanted` in the archives, in one pass over each.
+    pub(super) fn prepare(
+        &mut self,
+        wanted: &HashMap<Hash, (&RelPath, u64)>,
+    ) -> Result<(), PackageError> {
+        let mut missing: HashMap<Hash, u64> = HashMap::new();
+        for (hash, (path, size)) in wanted {
+            if !self.trees.iter().any(|tree| has(tree, path, *size)) {
+                missing.insert(*hash, *size);
+            }
+        }
+        if missing.is_empty() || self.archives.is_empty() {
+            return Ok(());
+        }
+        let place = std::env::temp_dir();
+        let mut file = tempfile::tempfile().at("create a file in", &place)?;
+        let mut index = HashMap::new();
+        let mut end = 0;
+        for archive in &self.archives {
+            archive.walk(&mut |item, reader| {
+                let Item::Source(_, Entry::File { size, hash, .. }) = item else {
+                    return Ok(Flow::Next);
+                };
+                if missing.remove(hash).is_none() {
+                    return Ok(Flow::Next);
+                }
+                let sink = |chunk: &[u8]| file.write_all(chunk).at("write in", &place);
+                hash_into(reader, sink, archive.path())?;
+                index.insert(*hash, (end, *size));
+                end += size;
+                Ok(if missing.is_empty() { Flow::Enough } else { Flow::Next })
+            })?;
+        }
+        file.seek(SeekFrom::Start(0)).at("read in", &place)?;
+        self.spool = Some((file, index));
+        Ok(())
+    }
+
+    /// The old content of `path`; `None` where it is nowhere as it was.
+    pub(super) fn read(&self, path: &RelPath, size: u64, hash: &Hash) -> Option<Vec<u8>> {
+        let good = |bytes: &Vec<u8>| bytes.len() as u64 == size && Hash::of(bytes) == *hash;
+        let in_tree = self.trees.iter().find_map(|tree| {
+            let mut bytes = Vec::new();
+            let file = Root::open(tree).ok()?.read(path).ok()?;
+            file.take(size + 1).read_to_end(&mut bytes).ok()?;
+            Some(bytes).filter(good)
+        });
+        in_tree.or_else(|| {
+            let (file, index) = self.spool.as_ref()?;
+            let (at, size) = index.get(hash)?;
+            let mut bytes = vec![0; usize::try_from(*size).ok()?];
+            file.read_exact_at(&mut bytes, *at).ok()?;
+            Some(bytes).filter(good)
+        })
+    }
+}
+
+fn has(tree: &Path, path: &RelPath, size: u64) -> bool {
+    std::fs::symlink_metadata(tree.join(path)).is_ok_and(|meta| meta.len() == size)
+}
