@@ -18,7 +18,7 @@ It works in a private database that cannot reach the live one, and proves three 
 restores, the scripts run, the way back is exact. What it measures goes into `entracte plan`.")]
 pub struct Args {
     /// A version or a package; without it, the newest package
-    package: Option<String>,
+    pub package: Option<String>,
 }
 
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
