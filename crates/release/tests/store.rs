@@ -239,7 +239,7 @@ fn a_rollback_gives_fragments_back_and_with_its_data_the_scripts_too() {
 
 #[test]
 fn a_statement_may_take_the_place_of_one_that_is_done_and_of_no_other() {
-    let (_dir, _, store) = store();
+    let (_dir, _, mut store) = store();
     store.create_release(&plan(1), UnixMs(5), None).unwrap();
     let id = ReleaseId(1);
     let at = |number| StatementAt {

@@ -41,8 +41,7 @@ impl Random {
 fn script(engine: Engine, random: &mut Random) -> String {
     // Functions of the script before depend on its table.
     let cascade = if engine == Engine::Postgres { " CASCADE" } else { "" };
-    let mut text =
-        format!("DROP TABLE IF EXISTS t{cascade};\nCREATE TABLE t (id INT, s TEXT);\n");
+    let mut text = format!("DROP TABLE IF EXISTS t{cascade};\nCREATE TABLE t (id INT, s TEXT);\n");
     for id in 0..PIECES {
         let literal = random.pick(pieces::literals(engine));
         let piece = random.pick(pieces::statements(engine));

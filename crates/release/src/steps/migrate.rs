@@ -224,10 +224,13 @@ mod tests {
 
     #[test]
     fn only_statements_that_change_rows_may_wait_for_the_disk_together() {
-        for rows in ["INSERT INTO a", "insert\tinto a", "Update a", "REPLACE INTO", "DELETE FROM a"] {
+        for rows in ["INSERT INTO a", "insert\tinto a", "Update a", "REPLACE INTO", "DELETE FROM a"]
+        {
             assert!(changes_only_rows(rows), "{rows}");
         }
-        for other in ["ALTER TABLE a", "CREATE TABLE insert_it", "SET x = 1", "CALL p()", "", "/*!1 x"] {
+        for other in
+            ["ALTER TABLE a", "CREATE TABLE insert_it", "SET x = 1", "CALL p()", "", "/*!1 x"]
+        {
             assert!(!changes_only_rows(other), "{other}");
         }
     }

@@ -231,7 +231,7 @@ impl Store {
                 "SELECT name FROM script
                  UNION SELECT substr(name, ?2) FROM setting WHERE substr(name, 1, ?2 - 1) = ?1",
             )?
-            .query_map(params![prefix, prefix.len() + 1], |row| row.get(0))?
+            .query_map(params![prefix, signed(prefix.len() as u64 + 1)], |row| row.get(0))?
             .collect()
         })?;
         let mut standing = Vec::new();
