@@ -15,6 +15,9 @@ use entracte_testbed::postgres::Postgres;
 const GOAL_MIB: f64 = 64.0;
 /// The length of one `INSERT`, as mariadb-dump makes them, in bytes.
 const INSERT_BYTES: usize = 1 << 20;
+/// How many there are: about 1 GiB, or enough to see that memory does not grow with them.
+const INSERTS: usize = 1_024;
+const INSERTS_QUICK: usize = 256;
 /// After so many of them the rows are deleted, so that the database stays small.
 const INSERTS_KEPT: usize = 32;
 /// Statements of one row at the script's end, as `pg_dump --inserts` makes them.
@@ -35,8 +38,7 @@ fn main() -> ExitCode {
     let dir = tempfile::Builder::new().prefix("bench-script-").tempdir().unwrap();
     let script = dir.path().join("SQL/001-big.sql");
     fs::create_dir(dir.path().join("SQL")).unwrap();
-    // The script is as long either way: only its memory is asked for, and PostgreSQL left out.
-    let bytes = write_script(&script);
+    let bytes = write_script(&script, if quick { INSERTS_QUICK } else { INSERTS });
     println!(
         "a script of {:.0} MiB: INSERTs of 1 MiB, DELETEs, {SMALL_INSERTS} INSERTs of one row",
         mib(bytes)
@@ -85,9 +87,8 @@ fn main() -> ExitCode {
     if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// About 1 GiB. Deterministic.
-fn write_script(path: &Path) -> u64 {
-    const INSERTS: usize = 1_024;
+/// The same in every run.
+fn write_script(path: &Path, inserts: usize) -> u64 {
     let mut out = BufWriter::new(File::create(path).unwrap());
     writeln!(out, "CREATE TABLE big (a BIGINT, b TEXT);").unwrap();
     let filler = "the quick brown fox; 'jumps' -- over".replace('\'', "''").repeat(4);
@@ -96,7 +97,7 @@ fn write_script(path: &Path) -> u64 {
         id += 1;
         format!("({id},'{filler}')")
     };
-    for number in 1..=INSERTS {
+    for number in 1..=inserts {
         let mut insert = format!("INSERT INTO big VALUES {}", row());
         while insert.len() < INSERT_BYTES {
             insert += ",\n";

@@ -180,7 +180,7 @@ impl Stand {
 }
 
 fn short(hash: &str) -> &str {
-    const SHOWN: usize = 8;
+    const SHOWN: usize = 12;
     hash.get(..SHOWN).unwrap_or(hash)
 }
 
