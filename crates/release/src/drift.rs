@@ -126,7 +126,8 @@ impl<'a> Bench<'a> {
             return Ok(());
         }
         self.copy_everything()?;
-        self.run(scripts).map_err(|error| broken("the scripts fail on a copy of production", &error))
+        self.run(scripts)
+            .map_err(|error| broken("the scripts fail on a copy of production", &error))
     }
 
     fn copy_everything(&self) -> Result<(), Fault> {
@@ -158,9 +159,8 @@ impl<'a> Bench<'a> {
             .doing("reading the copy's seed tables")?;
         let mut rows = Vec::new();
         for name in self.sides.seed_tables {
-            let find = |tables: &'_ [SeedTable]| {
-                tables.iter().find(|table| table.name == *name).cloned()
-            };
+            let find =
+                |tables: &'_ [SeedTable]| tables.iter().find(|table| table.name == *name).cloned();
             let empty = |table: &SeedTable| SeedTable { rows: Vec::new(), ..table.clone() };
             match (find(&self.seeds), find(&found)) {
                 (Some(wanted), Some(found)) => rows.extend(wanted.differences(&found)),

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use entracte_model::schema::{Definition, Dialect, Kind, Object, SeedTable, Snapshot, normalised_sqlite};
+use entracte_model::schema::{
+    Definition, Dialect, Kind, Object, SeedTable, Snapshot, normalised_sqlite,
+};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::sums::quoted;
 use super::Sqlite;
+use super::sums::quoted;
 use crate::compare::{SEED_ROWS_MAX, too_many_rows};
 use crate::error::DbError;
 use crate::script::{Engine, squeeze};
@@ -68,9 +70,8 @@ pub(crate) fn snapshot(settings: &SqliteSettings) -> Result<Snapshot, DbError> {
     }
     for name in MARKS {
         let sql = format!("PRAGMA {name}");
-        let value: i64 = connection
-            .query_row(&sql, [], |row| row.get(0))
-            .map_err(DbError::engine(DOING))?;
+        let value: i64 =
+            connection.query_row(&sql, [], |row| row.get(0)).map_err(DbError::engine(DOING))?;
         let text = format!("PRAGMA {name} = {value}");
         let definition = Definition {
             text: text.clone(),
@@ -113,7 +114,8 @@ pub(crate) fn seed_table(
     key.sort_unstable();
     let columns: Vec<String> = described.into_iter().map(|(name, _)| name).collect();
     let list: Vec<String> = columns.iter().map(|name| format!("quote({name})")).collect();
-    let sql = format!("SELECT {} FROM {} LIMIT {}", list.join(", "), quoted(&there), SEED_ROWS_MAX + 1);
+    let sql =
+        format!("SELECT {} FROM {} LIMIT {}", list.join(", "), quoted(&there), SEED_ROWS_MAX + 1);
     let read = || {
         let mut statement = connection.prepare(&sql)?;
         let width = list.len();

@@ -7,7 +7,7 @@ use entracte_testbed::postgres::Postgres;
 
 use super::pairs::{Dice, all_bridged, make, old_becomes_new};
 
-const SEEDS: u64 = 10;
+const SEEDS: u64 = 8;
 
 pub fn database(server: &Postgres, name: &str) -> Settings {
     let mut root = server.root("postgres");
@@ -133,11 +133,13 @@ fn table(dice: &mut Dice, name: &str, parents: &[&str]) -> String {
         let bound = dice.pick(&["0", "1"]);
         items.push(format!("CONSTRAINT sane CHECK (id > {bound} OR 'a;b' = 'c')"));
     }
-    let head = dice.pick(&["CREATE TABLE", "CREATE TABLE", "CREATE TABLE", "CREATE UNLOGGED TABLE"]);
+    let head =
+        dice.pick(&["CREATE TABLE", "CREATE TABLE", "CREATE TABLE", "CREATE UNLOGGED TABLE"]);
     // A logged table cannot lead to one that a crash empties.
     let head = if parents.is_empty() && name != "t0" { head } else { "CREATE TABLE" };
     let options = dice.pick(&["", "", " WITH (fillfactor = 70)", " WITH (fillfactor = 80)"]);
-    let head = if items.iter().any(|item| item.contains("REFERENCES")) { "CREATE TABLE" } else { head };
+    let head =
+        if items.iter().any(|item| item.contains("REFERENCES")) { "CREATE TABLE" } else { head };
     format!("{head} {name} (\n  {}\n){options};\n", items.join(",\n  "))
 }
 
@@ -147,8 +149,11 @@ fn partitions(dice: &mut Dice, sql: &mut String) {
     }
     let extra = dice.pick(&["", ", note text", ", note varchar(9) DEFAULT 'x'"]);
     let key = dice.pick(&["", ", PRIMARY KEY (id, y)"]);
-    writeln!(sql, "CREATE TABLE log (id int NOT NULL, y int NOT NULL{extra}{key}) PARTITION BY RANGE (y);")
-        .unwrap();
+    writeln!(
+        sql,
+        "CREATE TABLE log (id int NOT NULL, y int NOT NULL{extra}{key}) PARTITION BY RANGE (y);"
+    )
+    .unwrap();
     let until = dice.pick(&["10", "20"]);
     writeln!(sql, "CREATE TABLE log_1 PARTITION OF log FOR VALUES FROM (1) TO ({until});").unwrap();
     if dice.one_in(2) {
@@ -159,8 +164,11 @@ fn partitions(dice: &mut Dice, sql: &mut String) {
     }
     if dice.one_in(2) {
         let more = dice.pick(&["", "more int"]);
-        writeln!(sql, "CREATE TABLE base (id int, b text);\nCREATE TABLE child ({more}) INHERITS (base);")
-            .unwrap();
+        writeln!(
+            sql,
+            "CREATE TABLE base (id int, b text);\nCREATE TABLE child ({more}) INHERITS (base);"
+        )
+        .unwrap();
     }
 }
 
@@ -189,13 +197,19 @@ fn around(dice: &mut Dice, at: usize, name: &str, sql: &mut String) {
     }
     if dice.one_in(2) {
         let when = dice.pick(&["BEFORE INSERT", "AFTER UPDATE OF id"]);
-        writeln!(sql, "CREATE TRIGGER fires {when} ON {name} FOR EACH ROW EXECUTE FUNCTION fired();")
-            .unwrap();
+        writeln!(
+            sql,
+            "CREATE TRIGGER fires {when} ON {name} FOR EACH ROW EXECUTE FUNCTION fired();"
+        )
+        .unwrap();
     }
     if dice.one_in(3) {
         let text = dice.pick(&["a IS b; c", "d"]);
-        writeln!(sql, "COMMENT ON TABLE {name} IS '{text}';\nCOMMENT ON COLUMN {name}.id IS '{text}';")
-            .unwrap();
+        writeln!(
+            sql,
+            "COMMENT ON TABLE {name} IS '{text}';\nCOMMENT ON COLUMN {name}.id IS '{text}';"
+        )
+        .unwrap();
     }
     if dice.one_in(3) {
         let what = dice.pick(&["id > 0", "id > 1"]);
@@ -206,8 +220,11 @@ fn around(dice: &mut Dice, at: usize, name: &str, sql: &mut String) {
         .unwrap();
     }
     if dice.one_in(4) {
-        writeln!(sql, "CREATE RULE quiet AS ON DELETE TO {name} WHERE old.id = 3 DO INSTEAD NOTHING;")
-            .unwrap();
+        writeln!(
+            sql,
+            "CREATE RULE quiet AS ON DELETE TO {name} WHERE old.id = 3 DO INSTEAD NOTHING;"
+        )
+        .unwrap();
     }
     if dice.one_in(4) {
         let target = dice.pick(&["100", "200"]);

@@ -7,7 +7,8 @@ use mysql::prelude::Queryable;
 
 use super::pairs::run;
 
-const ITEMS: &str = "CREATE TABLE items (id INT PRIMARY KEY, name VARCHAR(40), price DECIMAL(9,2));";
+const ITEMS: &str =
+    "CREATE TABLE items (id INT PRIMARY KEY, name VARCHAR(40), price DECIMAL(9,2));";
 
 /// A copy holds the seeds and no player; after what is proposed, the seeds are development's.
 fn seeds_follow(production: &Settings, scratch: &Settings, development: &Settings, blob: &str) {

@@ -7,7 +7,7 @@ use entracte_db::{Settings, SqliteSettings, compare, open};
 
 use super::pairs::{Dice, all_bridged, make, old_becomes_new, run};
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 
 pub fn database(dir: &Path, name: &str) -> Settings {
     let path = dir.join(name);
@@ -35,7 +35,8 @@ fn rows_and_their_numbers_outlive_a_table_that_is_made_anew() {
     let dir = tempfile::tempdir().unwrap();
     let (old, trial, new) =
         (database(dir.path(), "a"), database(dir.path(), "t"), database(dir.path(), "b"));
-    let before = "CREATE TABLE players (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, rank REAL);
+    let before =
+        "CREATE TABLE players (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, rank REAL);
         INSERT INTO players VALUES (7, 'O''Neil; x', 0.1), (9, NULL, 1e300), (12, 'gone', 1);
         DELETE FROM players WHERE id = 12;
         CREATE TRIGGER rich AFTER INSERT ON players BEGIN DELETE FROM players; END;";

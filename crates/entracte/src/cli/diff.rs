@@ -119,7 +119,9 @@ pub fn list(paint: &Paint, drift: &Drift, shown_max: usize) -> Vec<String> {
         let mark = |text: &str| paint.bad(text.to_owned()).to_string();
         let object = one.object();
         match one {
-            Difference::Missing { .. } => lines.push(format!("  {} {object}: forgotten", mark("✗"))),
+            Difference::Missing { .. } => {
+                lines.push(format!("  {} {object}: forgotten", mark("✗")))
+            }
             Difference::Extra { .. } => {
                 lines.push(format!("  {} {object}: development does not have it", mark("✗")));
             }
@@ -154,9 +156,8 @@ fn propose(app: &App, args: &Args, drift: &Drift, mended: &Mended) -> Exit {
     let script = script(args, drift, mended);
     if app.global.json {
         let refused = proposal.refused.iter();
-        let refused: Vec<_> = refused
-            .map(|(step, error)| json!({ "sql": step.sql, "error": error }))
-            .collect();
+        let refused: Vec<_> =
+            refused.map(|(step, error)| json!({ "sql": step.sql, "error": error })).collect();
         out::line(json!({
             "equal": drift.is_empty(), "sql": script, "left": mended.left, "fails": mended.fails,
             "steps": proposal.steps.iter().map(step).collect::<Vec<_>>(),
@@ -178,9 +179,13 @@ fn script(args: &Args, drift: &Drift, mended: &Mended) -> String {
         say("Nothing differs: production, with the scripts that wait, is what development is.");
         return lines.join("\n") + "\n";
     }
-    say("What makes production, with the scripts that wait, into development, proposed by entracte.");
-    say("Read it: a rename is seen as one that goes and another that comes. Where rows were renamed, \
-         write the rename yourself.");
+    say(
+        "What makes production, with the scripts that wait, into development, proposed by entracte.",
+    );
+    say(
+        "Read it: a rename is seen as one that goes and another that comes. Where rows were renamed, \
+         write the rename yourself.",
+    );
     say(&not_compared(drift));
     match &mended.fails {
         None => say("It ran on a private copy of production without its players' rows."),
@@ -195,7 +200,9 @@ fn script(args: &Args, drift: &Drift, mended: &Mended) -> String {
         match &step.loses {
             Some(what) if args.allow_drops => lines.push(format!("-- LOSES {what}")),
             Some(what) => {
-                let what = format!("-- WOULD LOSE {what}: left out. Take the dashes away if that is meant.");
+                let what = format!(
+                    "-- WOULD LOSE {what}: left out. Take the dashes away if that is meant."
+                );
                 lines.push(what);
                 lines.extend(step.sql.lines().map(|line| format!("-- {line}")));
                 continue;

@@ -10,8 +10,8 @@ use entracte_model::{Hash, Manifest, RelPath, Version};
 use entracte_package::check::{self, Finding};
 use entracte_package::git::{self, Commit, GitView};
 use entracte_package::{PackageError, scan};
-use entracte_release::store::Production;
 use entracte_release::drift::{self, Drift, Sides};
+use entracte_release::store::Production;
 use entracte_release::{Store, Target};
 
 use super::scripts::{self, ScriptTrouble};
@@ -254,11 +254,7 @@ fn documents(
     Ok(documents)
 }
 
-fn look_for_drift(
-    config: &Config,
-    target: &Target,
-    waiting: &[PathBuf],
-) -> Result<Drift, Failure> {
+fn look_for_drift(config: &Config, target: &Target, waiting: &[PathBuf]) -> Result<Drift, Failure> {
     let (Some(development), Some(production)) =
         (config.development_database()?, target.database.as_ref())
     else {

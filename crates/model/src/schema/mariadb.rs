@@ -56,7 +56,9 @@ impl<'a> Changes<'a> {
         let mut tables = Vec::new();
         let mut touched = BTreeSet::new();
         for (object, wanted) in to.not_as_in(from) {
-            let (Kind::Table, Some(new)) = (object.kind, Table::of(&wanted.create)) else { continue };
+            let (Kind::Table, Some(new)) = (object.kind, Table::of(&wanted.create)) else {
+                continue;
+            };
             let old = from.objects.get(object).and_then(|found| Table::of(&found.create));
             if old.as_ref().is_some_and(|old| old.is_touched_by(&new)) {
                 touched.insert(wanted.name.as_str());
@@ -69,7 +71,10 @@ impl<'a> Changes<'a> {
     /// Whether a foreign key has to go while its table, or the one that it leads to, changes.
     fn is_in_the_way(&self, table: &str, clause: &str) -> bool {
         self.touched.contains(table)
-            || self.touched.iter().any(|name| clause.contains(&format!("REFERENCES {} ", ident(name))))
+            || self
+                .touched
+                .iter()
+                .any(|name| clause.contains(&format!("REFERENCES {} ", ident(name))))
     }
 }
 

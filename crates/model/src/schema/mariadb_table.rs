@@ -309,8 +309,11 @@ fn options(old: &str, new: &str) -> Vec<String> {
         let default = match *key {
             "COMMENT" => "''",
             "ROW_FORMAT" | "PACK_KEYS" | "STATS_PERSISTENT" | "STATS_AUTO_RECALC"
-            | "STATS_SAMPLE_PAGES" | "TRANSACTIONAL" | "`PAGE_COMPRESSED`" | "`ENCRYPTED`" => "DEFAULT",
+            | "STATS_SAMPLE_PAGES" | "TRANSACTIONAL" | "`PAGE_COMPRESSED`" | "`ENCRYPTED`" => {
+                "DEFAULT"
+            }
             "INSERT_METHOD" => "NO",
+            "PAGE_CHECKSUM" => "1",
             "COLLATE" | "DEFAULT CHARSET" | "ENGINE" => continue,
             _ => "0",
         };

@@ -21,8 +21,8 @@ pub use parts::words_of_code;
 pub use postgres::normalised as normalised_postgres;
 pub use proposal::{Step, propose};
 pub use rows::{Row, RowDifference, SeedTable};
-pub use sqlite::normalised as normalised_sqlite;
 pub use snapshot::{Definition, Dialect, Snapshot};
+pub use sqlite::normalised as normalised_sqlite;
 
 /// The audit table that a release writes in the game's database: it is ours and not the game's, so
 /// it is never compared.

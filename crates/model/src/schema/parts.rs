@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn a_table_is_split_at_the_commas_that_count() {
-        let sql = "CREATE TABLE `a(b` (\n `x` varchar(9) DEFAULT 'a\\',(', \n CHECK (x in (1,2))\n) T=1";
+        let sql =
+            "CREATE TABLE `a(b` (\n `x` varchar(9) DEFAULT 'a\\',(', \n CHECK (x in (1,2))\n) T=1";
         let parts = Parts::of(Dialect::Mariadb, sql).unwrap();
         assert_eq!(parts.head, "CREATE TABLE `a(b`");
         assert_eq!(parts.items, ["`x` varchar(9) DEFAULT 'a\\',('", "CHECK (x in (1,2))"]);

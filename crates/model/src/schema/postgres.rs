@@ -82,7 +82,8 @@ fn free_columns(from: &Snapshot, to: &Snapshot, steps: &mut Vec<Step>) {
                 }
             }
             "TYPE" | "DOMAIN" if types::replaces(found, wanted) => {
-                touched.extend(types::tables_of(from, &found.name).into_iter().map(|(name, _)| name));
+                touched
+                    .extend(types::tables_of(from, &found.name).into_iter().map(|(name, _)| name));
             }
             _ => {}
         }
@@ -141,9 +142,7 @@ fn dropped(found: &Definition) -> Option<Step> {
             Step::new(format!("{head} OWNED BY NONE;"))
         }
         "SEQUENCE" => Step::new(format!("DROP SEQUENCE IF EXISTS {name};")),
-        "DEFAULT" => {
-            Step::new(format!("{} DROP DEFAULT;", sql.split(" SET DEFAULT ").next()?))
-        }
+        "DEFAULT" => Step::new(format!("{} DROP DEFAULT;", sql.split(" SET DEFAULT ").next()?)),
         "CONSTRAINT" | "FK CONSTRAINT" | "CHECK CONSTRAINT" => {
             let (head, rest) = sql.split_once("ADD CONSTRAINT ")?;
             let constraint = leading_name(rest).0;
@@ -175,16 +174,12 @@ fn dropped(found: &Definition) -> Option<Step> {
             let table = rest.trim_start().strip_prefix("ON ")?.split([' ', '\n', ';']).next()?;
             Step::new(format!("DROP POLICY IF EXISTS {policy} ON {table};"))
         }
-        "ROW SECURITY" => {
-            Step::new(sql.replace(" ENABLE ROW LEVEL", " DISABLE ROW LEVEL"))
-        }
+        "ROW SECURITY" => Step::new(sql.replace(" ENABLE ROW LEVEL", " DISABLE ROW LEVEL")),
         "COMMENT" => {
             let at = find_phrase(Dialect::Postgres, sql, "IS")?;
             Step::new(format!("{} IS NULL;", sql[..at].trim_end()))
         }
-        "EXTENSION" => {
-            Step::new(format!("DROP EXTENSION IF EXISTS {name};"))
-        }
+        "EXTENSION" => Step::new(format!("DROP EXTENSION IF EXISTS {name};")),
         kind if name.is_empty() => return Some(unknown(kind, sql)),
         kind => Step::new(format!("DROP {kind} IF EXISTS {name};")),
     };

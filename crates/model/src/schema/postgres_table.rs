@@ -40,9 +40,8 @@ impl<'a> Table<'a> {
         let after = pieces.filter(|piece| piece.starts_with("ALTER ")).collect();
         let is_check = |item: &&&str| item.starts_with("CONSTRAINT ") || item.starts_with("CHECK ");
         let checks = parts.items.iter().filter(|item| is_check(item));
-        let checks = checks.map(|item| {
-            (leading_name(item.strip_prefix("CONSTRAINT ").unwrap_or(item)).0, *item)
-        });
+        let checks = checks
+            .map(|item| (leading_name(item.strip_prefix("CONSTRAINT ").unwrap_or(item)).0, *item));
         let columns = parts.items.iter().filter(|item| !is_check(item) && !item.is_empty());
         Some(Self {
             head: parts.head,
@@ -121,7 +120,12 @@ impl<'a> Column<'a> {
     }
 
     /// The clauses that give the column another type.
-    pub(super) fn retyped(&self, kind: &str, collation: Option<&str>, default: Option<&str>) -> Vec<String> {
+    pub(super) fn retyped(
+        &self,
+        kind: &str,
+        collation: Option<&str>,
+        default: Option<&str>,
+    ) -> Vec<String> {
         let name = self.name;
         let mut clauses = Vec::new();
         if self.default.is_some() {
@@ -178,7 +182,8 @@ pub(super) fn alter(name: &str, old: &Table<'_>, new: &Table<'_>, is_partition: 
     }
     for (_, clause) in &new.checks {
         if !old.checks.iter().any(|(_, other)| other == clause) {
-            steps.push(one(&[format!("ADD {clause}")]).warns("rows that break the check refuse it"));
+            steps
+                .push(one(&[format!("ADD {clause}")]).warns("rows that break the check refuse it"));
         }
     }
     let unlogged = |table: &Table<'_>| table.head.starts_with("CREATE UNLOGGED");
@@ -275,7 +280,9 @@ fn changed(
 /// The names in `INHERITS (a, b)` or the settings in `WITH (a='1', b='2')`.
 fn listed<'a>(tail: &'a str, word: &str) -> Vec<&'a str> {
     let line = tail.lines().find_map(|line| line.trim().strip_prefix(word));
-    let Some(inner) = line.and_then(|line| line.trim().strip_prefix('(')) else { return Vec::new() };
+    let Some(inner) = line.and_then(|line| line.trim().strip_prefix('(')) else {
+        return Vec::new();
+    };
     let inner = inner.trim_end_matches(')');
     inner.split(", ").map(str::trim).filter(|part| !part.is_empty()).collect()
 }
@@ -337,7 +344,10 @@ mod tests {
     #[test]
     fn settings_and_parents_are_told_apart() {
         assert_eq!(
-            tail("INHERITS (public.a)\nWITH (fillfactor='70', x='1')", "INHERITS (public.b)\nWITH (fillfactor='80')"),
+            tail(
+                "INHERITS (public.a)\nWITH (fillfactor='70', x='1')",
+                "INHERITS (public.b)\nWITH (fillfactor='80')"
+            ),
             ["NO INHERIT public.a", "INHERIT public.b", "RESET (x)", "SET (fillfactor='80')"]
         );
     }

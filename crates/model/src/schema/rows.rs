@@ -63,7 +63,9 @@ impl fmt::Display for RowDifference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RowDifference::Missing { table, row } => write!(f, "row {row} of {table} is missing"),
-            RowDifference::Extra { table, row } => write!(f, "row {row} of {table} is not expected"),
+            RowDifference::Extra { table, row } => {
+                write!(f, "row {row} of {table} is not expected")
+            }
             RowDifference::Changed { table, row, values } => {
                 write!(f, "row {row} of {table} differs: {}", values.join("; "))
             }
@@ -111,12 +113,17 @@ impl SeedTable {
         let mut all = Vec::new();
         for (key, row) in &wanted {
             match there.get(key) {
-                None => all.push(RowDifference::Missing { table: table(), row: self.condition(row) }),
+                None => {
+                    all.push(RowDifference::Missing { table: table(), row: self.condition(row) })
+                }
                 Some(other) => {
                     let differs = shared.iter().filter(|(a, b)| row[*a] != other[*b]);
                     let values: Vec<String> = differs
                         .map(|(a, b)| {
-                            format!("{}: expected {}, found {}", self.columns[*a], row[*a], other[*b])
+                            format!(
+                                "{}: expected {}, found {}",
+                                self.columns[*a], row[*a], other[*b]
+                            )
                         })
                         .collect();
                     if !values.is_empty() {
@@ -127,10 +134,10 @@ impl SeedTable {
             }
         }
         let extra = there.iter().filter(|(key, _)| !wanted.contains_key(*key));
-        all.extend(extra.map(|(_, row)| RowDifference::Extra {
-            table: table(),
-            row: found.condition(row),
-        }));
+        all.extend(
+            extra
+                .map(|(_, row)| RowDifference::Extra { table: table(), row: found.condition(row) }),
+        );
         all
     }
 
@@ -174,7 +181,11 @@ impl SeedTable {
     fn insert(&self, rows: &[String]) -> String {
         let columns = self.columns.join(", ");
         let overriding = self.overriding;
-        format!("INSERT INTO {} ({columns}){overriding} VALUES\n  {};", self.sql_name, rows.join(",\n  "))
+        format!(
+            "INSERT INTO {} ({columns}){overriding} VALUES\n  {};",
+            self.sql_name,
+            rows.join(",\n  ")
+        )
     }
 
     /// Statements that insert all its rows.
@@ -239,6 +250,9 @@ mod tests {
         let mut found = items(&[]);
         found.key = vec![];
         let said = found.differences(&wanted)[0].to_string();
-        assert_eq!(said, "row `id` = 1 AND `name` IS NULL AND `price` = 1 of items is not expected");
+        assert_eq!(
+            said,
+            "row `id` = 1 AND `name` IS NULL AND `price` = 1 of items is not expected"
+        );
     }
 }

@@ -39,7 +39,8 @@ pub(super) fn propose(from: &Snapshot, to: &Snapshot) -> Vec<Step> {
     // What hangs on a table goes with it.
     for (object, found) in from.not_as_in(to).into_iter().rev() {
         if !matches!(object.kind, Kind::Table | Kind::Other) && !gone(found) {
-            let sql = format!("DROP {} IF EXISTS {};", found.kind.to_uppercase(), quoted(&found.name));
+            let sql =
+                format!("DROP {} IF EXISTS {};", found.kind.to_uppercase(), quoted(&found.name));
             steps.push(Step::new(sql));
         }
     }
@@ -86,7 +87,9 @@ pub fn normalised(sql: &str) -> String {
     else {
         return out;
     };
-    format!("{}(\n  {}\n) {}", parts.head, parts.items.join(",\n  "), parts.tail).trim_end().to_owned()
+    format!("{}(\n  {}\n) {}", parts.head, parts.items.join(",\n  "), parts.tail)
+        .trim_end()
+        .to_owned()
 }
 
 /// A quoted name that needs no quotation, without it.
@@ -112,7 +115,8 @@ fn added_columns(found: &Definition, wanted: &Definition) -> Option<Vec<Step>> {
     if is_virtual(found) || is_virtual(wanted) {
         return None;
     }
-    let (old, new) = (Parts::of(Dialect::Sqlite, &found.text)?, Parts::of(Dialect::Sqlite, &wanted.text)?);
+    let (old, new) =
+        (Parts::of(Dialect::Sqlite, &found.text)?, Parts::of(Dialect::Sqlite, &wanted.text)?);
     if old.head != new.head || old.tail != new.tail || old.items.len() >= new.items.len() {
         return None;
     }
@@ -123,9 +127,8 @@ fn added_columns(found: &Definition, wanted: &Definition) -> Option<Vec<Step>> {
     }
     let added = &new.items[had..has];
     let steps = added.iter().map(|item| {
-        can_be_added(item).then(|| {
-            Step::new(format!("ALTER TABLE {} ADD COLUMN {item};", quoted(&found.name)))
-        })
+        can_be_added(item)
+            .then(|| Step::new(format!("ALTER TABLE {} ADD COLUMN {item};", quoted(&found.name))))
     });
     steps.collect()
 }
@@ -140,7 +143,8 @@ fn is_column(item: &str) -> bool {
 fn can_be_added(item: &str) -> bool {
     let upper = item.to_ascii_uppercase();
     let has = |word: &str| upper.contains(word);
-    let refused = ["PRIMARY", "UNIQUE", "GENERATED", " AS ", "AS(", "CURRENT_", "CHECK", "REFERENCES"];
+    let refused =
+        ["PRIMARY", "UNIQUE", "GENERATED", " AS ", "AS(", "CURRENT_", "CHECK", "REFERENCES"];
     !refused.iter().any(|word| has(word))
         && !has("DEFAULT (")
         && (!has("NOT NULL") || (has("DEFAULT ") && !has("DEFAULT NULL")))
@@ -165,7 +169,8 @@ fn given(parts: &Parts<'_>) -> Vec<String> {
 fn rebuilt(found: &Definition, wanted: &Definition) -> Step {
     let name = quoted(&wanted.name);
     let parts = (Parts::of(Dialect::Sqlite, &found.text), Parts::of(Dialect::Sqlite, &wanted.text));
-    let (Some(old), Some(new), false) = (&parts.0, &parts.1, is_virtual(found) || is_virtual(wanted))
+    let (Some(old), Some(new), false) =
+        (&parts.0, &parts.1, is_virtual(found) || is_virtual(wanted))
     else {
         let sql = format!("DROP TABLE {name};\n{}", statement(&wanted.create));
         return Step::new(sql).loses(format!("what the table {} holds", wanted.name));
@@ -181,7 +186,8 @@ fn rebuilt(found: &Definition, wanted: &Definition) -> Step {
         .map(|name| before.iter().find(|had| same(had, name)).map_or("", String::as_str))
         .collect();
     let list = kept.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
-    let counts = |definition: &Definition| definition.text.to_ascii_uppercase().contains("AUTOINCREMENT");
+    let counts =
+        |definition: &Definition| definition.text.to_ascii_uppercase().contains("AUTOINCREMENT");
     let mut sql = format!("CREATE TEMP TABLE entracte_kept AS SELECT {list} FROM main.{name};\n");
     // The numbers of deleted rows are not given again.
     if counts(found) && counts(wanted) {
@@ -207,7 +213,9 @@ fn rebuilt(found: &Definition, wanted: &Definition) -> Step {
     let step = Step::new(sql);
     match lost.as_slice() {
         [] if kept.is_empty() => step.loses(format!("the rows of the table {}", wanted.name)),
-        [] => step.warns("the table is written anew; rows that the new definition refuses end the script"),
+        [] => step.warns(
+            "the table is written anew; rows that the new definition refuses end the script",
+        ),
         lost => step.loses(format!("of the table {}: {}", wanted.name, lost.join(", "))),
     }
 }
