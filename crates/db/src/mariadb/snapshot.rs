@@ -22,7 +22,8 @@ pub(crate) fn snapshot(settings: &MariadbSettings) -> Result<Snapshot, DbError> 
     let here = format!("{}.", ident(&settings.database));
     let mut objects = BTreeMap::new();
     for (position, table) in definitions.tables.iter().enumerate() {
-        let create = without_qualifier(&without_next_value(&table.create), &here);
+        let create = without_default(&without_next_value(&table.create));
+        let create = without_qualifier(&create, &here);
         let definition = Definition {
             text: normalised_mariadb_table(&create),
             create,
@@ -104,6 +105,13 @@ fn of_program(program: &Program, here: &str, moments: &Moments) -> (Object, Defi
         session,
     };
     (object, definition)
+}
+
+/// `CREATE TABLE` without the option that Aria writes out though it is the default, and not always.
+fn without_default(create: &str) -> String {
+    let options = create.rfind("\n)").unwrap_or(0);
+    let (definition, options) = create.split_at(options);
+    format!("{definition}{}", options.replacen(" PAGE_CHECKSUM=1", "", 1))
 }
 
 /// The text without the database's own name before its objects: it may have another name elsewhere.

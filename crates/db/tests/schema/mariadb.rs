@@ -8,7 +8,7 @@ use mysql::prelude::Queryable;
 
 use super::pairs::{Dice, all_bridged, make, old_becomes_new, run};
 
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 8;
 
 fn database(server: &Mariadb, name: &str) -> Settings {
     let mut root = server.root();

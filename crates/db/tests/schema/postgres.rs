@@ -7,7 +7,7 @@ use entracte_testbed::postgres::Postgres;
 
 use super::pairs::{Dice, all_bridged, make, old_becomes_new};
 
-const SEEDS: u64 = 10;
+const SEEDS: u64 = 8;
 
 pub fn database(server: &Postgres, name: &str) -> Settings {
     let mut root = server.root("postgres");

@@ -7,7 +7,7 @@ use entracte_db::{Settings, SqliteSettings, compare, open};
 
 use super::pairs::{Dice, all_bridged, make, old_becomes_new, run};
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 
 pub fn database(dir: &Path, name: &str) -> Settings {
     let path = dir.join(name);

@@ -313,6 +313,7 @@ fn options(old: &str, new: &str) -> Vec<String> {
                 "DEFAULT"
             }
             "INSERT_METHOD" => "NO",
+            "PAGE_CHECKSUM" => "1",
             "COLLATE" | "DEFAULT CHARSET" | "ENGINE" => continue,
             _ => "0",
         };

@@ -73,6 +73,11 @@ pub(super) fn replaces(found: &Definition, wanted: &Definition) -> bool {
     match (shape(&found.create), shape(&wanted.create)) {
         (Shape::Enum(old), Shape::Enum(new)) => !is_within(&old, &new),
         (Shape::Domain(old), Shape::Domain(new)) => old.base != new.base,
+        // An attribute keeps its type as long as a column is of the composite type.
+        (Shape::Composite(old), Shape::Composite(new)) => old.iter().any(|item| {
+            let (name, kind) = leading_name(item);
+            new.iter().any(|other| leading_name(other).0 == name && leading_name(other).1 != kind)
+        }),
         _ => false,
     }
 }
@@ -125,24 +130,12 @@ fn labels(name: &str, old: &[&str], new: &[&str]) -> Vec<Step> {
 
 fn attributes(name: &str, old: &[&str], new: &[&str]) -> Vec<Step> {
     let mut steps = Vec::new();
-    let of = |list: &[&str], name: &str| {
-        list.iter()
-            .map(|item| leading_name(item))
-            .find(|(other, _)| *other == name)
-            .map(|(_, kind)| kind.to_owned())
-    };
-    for item in new {
-        let (attribute, kind) = leading_name(item);
-        match of(old, attribute) {
-            None => steps.push(Step::new(format!("ALTER TYPE {name} ADD ATTRIBUTE {item};"))),
-            Some(was) if was != kind => steps.push(Step::new(format!(
-                "ALTER TYPE {name} ALTER ATTRIBUTE {attribute} TYPE {kind};"
-            ))),
-            Some(_) => {}
-        }
+    let has = |list: &[&str], name: &str| list.iter().any(|item| leading_name(item).0 == name);
+    for item in new.iter().filter(|item| !has(old, leading_name(item).0)) {
+        steps.push(Step::new(format!("ALTER TYPE {name} ADD ATTRIBUTE {item};")));
     }
     for (attribute, _) in old.iter().map(|item| leading_name(item)) {
-        if of(new, attribute).is_none() {
+        if !has(new, attribute) {
             let step = Step::new(format!("ALTER TYPE {name} DROP ATTRIBUTE {attribute};"));
             steps.push(step.loses(format!("of the type {name}: {attribute}")));
         }
