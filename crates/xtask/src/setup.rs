@@ -27,6 +27,7 @@ const PACKAGES: &[Package] = &[
     package("minisign", "minisign", "verifying our signatures with the ordinary tool"),
     package("mount", "mount", "full disks and trees on two file systems"),
     package("nginx", "nginx", "the web server of the test game"),
+    package("openssl", "openssl", "certificates for the gate's tests"),
     package("php-cli", "php", "the test game's cron worker"),
     package("php-fpm", "php-fpm", "the test game"),
     package("php-mysql", "", "the test game's database driver"),
