@@ -73,6 +73,10 @@ pub(crate) async fn by_tick(core: Arc<Core>, bins: BinFiles, sessions: SessionFi
     let (mut written, mut all_written) = (Instant::now(), Instant::now());
     loop {
         tick.tick().await;
+        if *core.retired.borrow() {
+            // The successor writes from here on.
+            return;
+        }
         if core.step_ramp() {
             move_on(&core, Phase::Reopening, Phase::Open).await;
         }
@@ -90,6 +94,9 @@ pub(crate) async fn by_tick(core: Arc<Core>, bins: BinFiles, sessions: SessionFi
         }
         if written.elapsed() >= Duration::from_millis(SESSIONS_MS) {
             written = Instant::now();
+            let refreshing = Arc::clone(&core);
+            // Reading files; a panic there would be ours.
+            let _ = spawn_blocking(move || refreshing.refresh_tls()).await;
             let all = all_written.elapsed() >= Duration::from_millis(SESSIONS_ALL_MS);
             if all {
                 all_written = Instant::now();

@@ -134,6 +134,39 @@ pub(crate) struct Bins {
     hour_carried: u64,
     hours: VecDeque<HourOfWeek>,
     hours_max: usize,
+    totals: Totals,
+}
+
+/// Counts since the gate's process began, for whoever collects them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Totals {
+    /// The sums of all bins; of the latency, the buckets.
+    pub(crate) sum: Bin,
+    /// The game's answers by the hundred of their status.
+    pub(crate) by_class: [u64; 6],
+    pub(crate) latency_ms: u64,
+}
+
+impl Totals {
+    fn add(&mut self, bin: &Bin) {
+        let sum = &mut self.sum;
+        sum.requests += bin.requests;
+        sum.completed += bin.completed;
+        sum.new_sessions += bin.new_sessions;
+        sum.errors += bin.errors;
+        sum.unreachable += bin.unreachable;
+        sum.logins += bin.logins;
+        sum.login_errors += bin.login_errors;
+        sum.gate_answers += bin.gate_answers;
+        sum.parked += bin.parked;
+        sum.overflow += bin.overflow;
+        sum.abandoned += bin.abandoned;
+        sum.retries += bin.retries;
+        sum.latency_ms_log2.resize(LATENCY_BUCKETS, 0);
+        for (sum, count) in sum.latency_ms_log2.iter_mut().zip(&bin.latency_ms_log2) {
+            *sum += count;
+        }
+    }
 }
 
 /// What has to be written after a bin ended.
@@ -184,7 +217,24 @@ impl Bins {
             hour_sessions: Distinct::default(),
             hours,
             hours_max,
+            totals: Totals::default(),
         }
+    }
+
+    /// Goes on with what the gate before this one had counted of the same ten seconds.
+    pub(crate) fn go_on(&mut self, bin: Option<Bin>) {
+        let same =
+            |bin: &Bin| bin.from == self.bin.from && bin.latency_ms_log2.len() == LATENCY_BUCKETS;
+        if let Some(bin) = bin.filter(same) {
+            self.bin = bin;
+        }
+    }
+
+    /// All bins of this process together, the unfinished one included.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = self.totals.clone();
+        totals.add(&self.bin);
+        totals
     }
 
     /// A request came in for the game.
@@ -201,6 +251,8 @@ impl Bins {
         let failed = match how {
             Ended::Answered { status, latency_ms } => {
                 self.bin.completed += 1;
+                self.totals.by_class[usize::from(status / 100).min(5)] += 1;
+                self.totals.latency_ms += latency_ms;
                 self.bin.latency_ms_log2[bucket(latency_ms)] += 1;
                 self.bin.logins += u64::from(is_login && status < 400);
                 status >= 500
@@ -238,6 +290,7 @@ impl Bins {
             return None;
         }
         let mut bin = std::mem::replace(&mut self.bin, new_bin(from, version.cloned()));
+        self.totals.add(&bin);
         bin.sessions = self.sessions.take();
         bin.sessions_with_error = self.errored.take();
         bin.in_flight = in_flight;
@@ -267,6 +320,11 @@ impl Bins {
     /// The finished bins that began in `from..to`.
     pub(crate) fn between(&self, from: UnixMs, to: UnixMs) -> Vec<Bin> {
         self.past.iter().filter(|bin| (from..to).contains(&bin.from)).cloned().collect()
+    }
+
+    /// When the oldest bin in memory began.
+    pub(crate) fn oldest(&self) -> UnixMs {
+        self.past.front().map_or(self.bin.from, |bin| bin.from)
     }
 
     /// All hours, the present one last.

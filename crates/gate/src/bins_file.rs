@@ -47,6 +47,21 @@ impl BinFiles {
         bins
     }
 
+    /// The bins of the files that began in `from..to`, oldest first; of more than `max`, the last.
+    pub(crate) fn between(&self, from: UnixMs, to: UnixMs, max: usize) -> VecDeque<Bin> {
+        let last = to.0.div_euclid(DAY_MS);
+        let first = from.0.div_euclid(DAY_MS).max(last - self.kept_days);
+        let mut bins = VecDeque::new();
+        for day in first..=last {
+            let text = fs::read_to_string(self.of_day(day)).unwrap_or_default();
+            let read = text.lines().filter_map(|line| serde_json::from_str::<Bin>(line).ok());
+            bins.extend(read.filter(|bin| (from..to).contains(&bin.from)));
+            let surplus = bins.len().saturating_sub(max);
+            bins.drain(..surplus);
+        }
+        bins
+    }
+
     /// The hours that are kept. A damaged file means that the counting begins anew.
     pub(crate) fn load_hours(&self, max: usize) -> VecDeque<HourOfWeek> {
         let bytes = fs::read(&self.hours).unwrap_or_default();
@@ -115,5 +130,12 @@ mod tests {
         let loaded = files.load(UnixMs(14 * DAY_MS + 5), 10);
         assert_eq!(loaded.iter().map(|bin| bin.from.0 / DAY_MS).collect::<Vec<_>>(), [13, 14]);
         assert_eq!(files.load(UnixMs(14 * DAY_MS + 5), 1).len(), 1);
+        let days = |from, to, max| {
+            let bins = files.between(UnixMs(from * DAY_MS), UnixMs(to * DAY_MS), max);
+            bins.iter().map(|bin| bin.from.0 / DAY_MS).collect::<Vec<_>>()
+        };
+        assert_eq!(days(0, 14, 9), [12, 13]);
+        assert_eq!(days(0, 15, 1), [14]);
+        assert!(days(15, 20, 9).is_empty());
     }
 }

@@ -326,10 +326,17 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.kind {
+        if let Some(mark) = &self.mark {
+            mark.wanted();
+        }
+        let polled = match &mut self.kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Relay(relay) => relay.poll(cx),
+        };
+        if let (Some(mark), Poll::Ready(Some(Ok(_)))) = (&self.mark, &polled) {
+            mark.handed_over();
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

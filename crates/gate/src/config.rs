@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::GateError;
 use crate::limits::Limits;
+use crate::tls::Tls;
 
 /// The configuration of a gate.
 #[derive(Clone, Deserialize, Serialize, Debug)]
@@ -48,6 +49,15 @@ pub struct GateConfig {
     /// A log of requests in the combined format. Queries are left out: they can hold secrets.
     #[serde(default)]
     pub access_log: Option<PathBuf>,
+    /// A PEM file with the certificate and its chain. With it, players connect by TLS.
+    #[serde(default)]
+    pub tls_cert: Option<PathBuf>,
+    /// A PEM file with the certificate's private key.
+    #[serde(default)]
+    pub tls_key: Option<PathBuf>,
+    /// Where metrics are served besides the control socket; best an address of this machine only.
+    #[serde(default)]
+    pub metrics_listen: Option<SocketAddr>,
     /// Puts the widget's script tag into the game's HTML pages (uncompressed ones only).
     #[serde(default)]
     pub inject_widget: bool,
@@ -170,6 +180,21 @@ impl FromStr for Network {
 pub(crate) struct Parsed {
     pub(crate) login: Vec<LoginRule>,
     pub(crate) trusted: Vec<Network>,
+}
+
+impl GateConfig {
+    /// The certificate, where one is configured: both files or none.
+    pub(crate) fn tls(&self) -> Result<Option<Tls>, GateError> {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(cert), Some(key)) => Tls::load(cert.clone(), key.clone()).map(Some),
+            (None, None) => Ok(None),
+            (Some(lonely), None) | (None, Some(lonely)) => Err(GateError::Config {
+                key: "tls_cert",
+                expected: "tls_cert and tls_key together",
+                found: lonely.display().to_string(),
+            }),
+        }
+    }
 }
 
 impl Parsed {

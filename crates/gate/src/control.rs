@@ -10,6 +10,9 @@
 //! {"do":"bins","from":0,"to":1700000000000}  -> {"bins":[...]}            see [`Bin`]
 //! {"do":"hours"}                             -> {"hours":[...]}           see [`HourOfWeek`]
 //! {"do":"clear_alarm"}                       -> {"status":{...}}
+//! {"do":"metrics"}                           -> {"metrics":"..."}         Prometheus' text format
+//! {"do":"reload"}                            -> {"status":{...}}          log file, certificate
+//! {"do":"upgrade"}                           -> {"upgraded":{"pid":4711}} a new program has the door
 //! anything refused                           -> {"refused":{"why":"stale",...}}   see [`Refused`]
 //! anything that failed                       -> {"failed":"text"}
 //! ```
@@ -31,6 +34,8 @@ pub use crate::bins::{Bin, HourOfWeek, LATENCY_BUCKETS};
 
 /// How long the client waits for the gate, in milliseconds.
 const ANSWER_MS: u64 = 15_000;
+/// How long it waits for an upgrade: longer than the gate waits for its successor.
+const UPGRADE_MS: u64 = 120_000;
 /// The longest answer that is read, in bytes: a day of bins.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -61,6 +66,14 @@ pub enum Ask {
     Hours,
     /// The operator has seen the alarm.
     ClearAlarm,
+    /// Counts and gauges.
+    Metrics,
+    /// The access log was moved away, or the certificate renewed.
+    Reload,
+    /// Start the program anew and let it take over.
+    Upgrade,
+    /// What a successor asks. The answer carries sockets, so only a gate can use it.
+    HandOver,
 }
 
 /// What the gate answers.
@@ -75,6 +88,13 @@ pub enum Answer {
     Bins(Vec<Bin>),
     /// To `hours`.
     Hours(Vec<HourOfWeek>),
+    /// To `metrics`: Prometheus' text format.
+    Metrics(String),
+    /// To `upgrade`.
+    Upgraded {
+        /// The process that has the door now.
+        pid: u32,
+    },
     /// A goal that was not accepted.
     Refused(Refused),
     /// Anything else that went wrong.
@@ -239,6 +259,28 @@ impl Client {
         self.status_from(&Ask::ClearAlarm)
     }
 
+    /// Counts and gauges in Prometheus' text format.
+    pub fn metrics(&self) -> Result<String> {
+        match self.ask(&Ask::Metrics)? {
+            Answer::Metrics(text) => Ok(text),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    /// Begins a new access log, and takes a renewed certificate into use.
+    pub fn reload(&self) -> Result<Status> {
+        self.status_from(&Ask::Reload)
+    }
+
+    /// Lets the program's present file take over. Returns its process number when it has the
+    /// door; where that fails, the old one goes on.
+    pub fn upgrade(&self) -> Result<u32> {
+        match self.ask_within(&Ask::Upgrade, UPGRADE_MS)? {
+            Answer::Upgraded { pid } => Ok(pid),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
     fn status_from(&self, ask: &Ask) -> Result<Status> {
         match self.ask(ask)? {
             Answer::Status(status) => Ok(*status),
@@ -250,23 +292,30 @@ impl Client {
         match answer {
             Answer::Refused(refused) => ControlError::Refused(refused),
             Answer::Failed(text) => ControlError::Failed(text),
-            Answer::Status(_) | Answer::Pass(_) | Answer::Bins(_) | Answer::Hours(_) => {
-                ControlError::Unknown { path: self.socket.clone() }
-            }
+            Answer::Status(_)
+            | Answer::Pass(_)
+            | Answer::Bins(_)
+            | Answer::Hours(_)
+            | Answer::Metrics(_)
+            | Answer::Upgraded { .. } => ControlError::Unknown { path: self.socket.clone() },
         }
     }
 
     fn ask(&self, ask: &Ask) -> Result<Answer> {
+        self.ask_within(ask, ANSWER_MS)
+    }
+
+    fn ask_within(&self, ask: &Ask, limit_ms: u64) -> Result<Answer> {
         let stream = UnixStream::connect(&self.socket)
             .map_err(|source| ControlError::NotRunning { path: self.socket.clone(), source })?;
         let line = self
-            .talk(stream, ask)
+            .talk(stream, ask, limit_ms)
             .map_err(|source| ControlError::Broken { path: self.socket.clone(), source })?;
         serde_json::from_str(&line).map_err(|_| ControlError::Unknown { path: self.socket.clone() })
     }
 
-    fn talk(&self, mut stream: UnixStream, ask: &Ask) -> io::Result<String> {
-        let patience = Some(Duration::from_millis(ANSWER_MS));
+    fn talk(&self, mut stream: UnixStream, ask: &Ask, limit_ms: u64) -> io::Result<String> {
+        let patience = Some(Duration::from_millis(limit_ms));
         stream.set_read_timeout(patience)?;
         stream.set_write_timeout(patience)?;
         let mut text = serde_json::to_string(ask)?;

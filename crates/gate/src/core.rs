@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use entracte_model::UnixMs;
-use entracte_model::gate::{self, Action, Facts, Goal, PageKind, Phase, Refused, State};
+use entracte_model::gate::{self, Action, Facts, PageKind, Phase, Refused, State};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::access_log::AccessLog;
-use crate::bins::{Bin, Bins, Ended, HourOfWeek, Rolled};
+use crate::bins::{Bin, Bins, Ended, HourOfWeek, Rolled, Totals};
 use crate::config::{GateConfig, Parsed};
 use crate::control::Status;
 use crate::error::GateError;
@@ -20,14 +21,43 @@ use crate::pass_tokens::PassTokens;
 use crate::pool::Pool;
 use crate::sessions::Sessions;
 use crate::state_file::{Loaded, StateFile};
+use crate::succession::{Heirlooms, Successor};
+use crate::tls::Tls;
 use crate::tokens::{Keys, Place, SessionKey};
 use crate::waiting_room::{Reopening, slow_from_ms};
 use crate::who::Who;
+
+mod moving;
 
 /// The wall clock.
 pub(crate) fn now() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A wall clock that nobody sets: where it stood at the start, and the time that passed since. A
+/// jump of the system's clock must not make players leave, or sessions old.
+#[derive(Debug, Clone, Copy)]
+struct Steady {
+    start: UnixMs,
+    since: Instant,
+}
+
+impl Steady {
+    fn now(self) -> UnixMs {
+        self.start + elapsed_ms(self.since)
+    }
+}
+
+/// What the gate before this one, which handed its door over, still has in the game.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Elder {
+    /// The last state that it follows, by its number.
+    pub(crate) acts: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) tunnels: u64,
+    pub(crate) testers_in_flight: u64,
+    pub(crate) parked: u64,
 }
 
 /// Everything that the tasks of a gate share.
@@ -46,6 +76,15 @@ pub(crate) struct Core {
     pub(crate) phase: watch::Sender<Phase>,
     /// True when the gate itself is to end.
     pub(crate) stop: watch::Sender<bool>,
+    /// True when another process has the door now.
+    pub(crate) retired: watch::Sender<bool>,
+    /// True while a gate before this one still serves somebody.
+    pub(crate) has_elder: watch::Sender<bool>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) connections: AtomicU64,
+    /// What a successor is given.
+    heirlooms: Mutex<Option<Heirlooms>>,
+    pub(crate) successor: Option<Successor>,
     state_file: StateFile,
     /// One goal at a time is written and put in force.
     writer: tokio::sync::Mutex<()>,
@@ -65,6 +104,10 @@ struct Inner {
     sessions: Sessions,
     bins: Bins,
     reopening: Option<Reopening>,
+    clock: Steady,
+    /// How many states were put in force.
+    acts: u64,
+    elder: Option<Elder>,
 }
 
 pub(crate) fn elapsed_ms(since: Instant) -> u64 {
@@ -129,6 +172,11 @@ pub(crate) struct Start {
     pub(crate) sessions: Sessions,
     pub(crate) bins: VecDeque<Bin>,
     pub(crate) hours: VecDeque<HourOfWeek>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) successor: Option<Successor>,
+    /// Counts of the bin that the gate before this one had not ended.
+    pub(crate) bin: Option<Bin>,
+    pub(crate) elder: Option<Elder>,
 }
 
 impl Core {
@@ -140,8 +188,9 @@ impl Core {
             bodies_bytes: limits.parked_bodies_bytes_max,
             unread: limits.parked_unread_max,
         };
-        let bins =
+        let mut bins =
             Bins::new(now(), start.bins, limits.bins_memory_max, start.hours, limits.hours_kept);
+        bins.go_on(start.bin);
         let Loaded { state, alarm } = start.loaded;
         let inner = Inner {
             due: due_instant(&state),
@@ -158,6 +207,9 @@ impl Core {
             sessions: start.sessions,
             bins,
             state,
+            clock: Steady { start: now(), since: Instant::now() },
+            acts: 0,
+            elder: start.elder,
         };
         Arc::new(Self {
             parsed,
@@ -169,6 +221,12 @@ impl Core {
             connect_waiting: Semaphore::new(limits.connect_waiting_max),
             phase: watch::Sender::new(inner.state.phase),
             stop: watch::Sender::new(false),
+            retired: watch::Sender::new(false),
+            has_elder: watch::Sender::new(inner.elder.is_some()),
+            tls: start.tls,
+            connections: AtomicU64::new(0),
+            heirlooms: Mutex::new(None),
+            successor: start.successor,
             state_file: StateFile::new(&config.state_dir),
             writer: tokio::sync::Mutex::new(()),
             inner: Mutex::new(inner),
@@ -254,7 +312,7 @@ impl Core {
 
     fn body_room(&self, who: &Who) -> BodyRoom {
         match who.body_bytes {
-            Some(bytes) if bytes <= self.config.limits.parked_body_bytes_max => {
+            Some(bytes) if who.keeps_body(self.config.limits.parked_body_bytes_max) => {
                 BodyRoom::Kept(bytes)
             }
             Some(_) | None => BodyRoom::Unread,
@@ -263,7 +321,9 @@ impl Core {
 
     /// The game set a session cookie for a player who is in, or who just logged in.
     pub(crate) fn learn(&self, key: SessionKey) {
-        self.inner().sessions.learn(key, now());
+        let mut inner = self.inner();
+        let at = inner.clock.now();
+        inner.sessions.learn(key, at);
     }
 
     pub(crate) fn count(&self, add: impl FnOnce(&mut Bin)) {
@@ -329,18 +389,21 @@ impl Core {
             "the promised time of reopening has passed; say a new one, or open the gate".to_owned()
         });
         let reopening = inner.reopening.as_ref();
+        let at = inner.clock.now();
+        let all = inner.with_elder();
+        let in_flight = all.in_flight;
         Status {
             phase: state.phase,
             generation: state.goal.generation,
             goal: state.goal.clone(),
             since: state.since,
             server_time: now,
-            in_flight: inner.in_flight,
-            tunnels: inner.tunnels,
-            testers_in_flight: inner.testers_in_flight,
-            sessions_in: inner.sessions.within(limits.sessions_in_ms, now),
-            players_left: inner.sessions.within(limits.player_left_ms, now).max(inner.in_flight),
-            parked: u64::try_from(inner.park.len()).unwrap_or(u64::MAX),
+            in_flight,
+            tunnels: all.tunnels,
+            testers_in_flight: all.testers_in_flight,
+            sessions_in: inner.sessions.within(limits.sessions_in_ms, at),
+            players_left: inner.sessions.within(limits.player_left_ms, at).max(in_flight),
+            parked: all.parked,
             waiting: reopening.map_or(0, Reopening::waiting),
             admitted: reopening.map_or(0, |reopening| reopening.served),
             admission_per_s: reopening.map_or(0.0, |reopening| reopening.ramp.rate_per_s()),
@@ -357,103 +420,62 @@ impl Core {
         self.inner().bins.between(from, to)
     }
 
+    pub(crate) fn oldest_bin(&self) -> UnixMs {
+        self.inner().bins.oldest()
+    }
+
     pub(crate) fn hours(&self) -> Vec<HourOfWeek> {
         self.inner().bins.hours()
     }
 
+    /// Begins a new access log, and takes a renewed certificate into use.
+    pub(crate) fn reload(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+        self.refresh_tls();
+    }
+
+    /// A certificate that cannot be used leaves the old one in use, and an alarm.
+    pub(crate) fn refresh_tls(&self) {
+        if let Some(Err(error)) = self.tls.as_ref().map(Tls::refresh) {
+            self.alarm(Some(format!("{error}; the old certificate is used on")));
+        }
+    }
+
+    /// What the elder said last; nothing when it has ended.
+    pub(crate) fn heard_of_elder(&self, elder: Option<Elder>) {
+        self.inner().elder = elder;
+        self.has_elder.send_replace(elder.is_some());
+    }
+
+    /// What a successor gets; nothing while another one has it.
+    pub(crate) fn take_heirlooms(&self) -> Option<Heirlooms> {
+        self.heirlooms.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(crate) fn keep_heirlooms(&self, heirlooms: Heirlooms) {
+        *self.heirlooms.lock().unwrap_or_else(PoisonError::into_inner) = Some(heirlooms);
+    }
+
+    /// What this gate tells its successor.
+    pub(crate) fn as_elder(&self, acts: u64) -> Elder {
+        Elder { acts, ..self.inner().with_elder() }
+    }
+
+    /// The counts of the bin that has not ended, and the alarm.
+    pub(crate) fn unfinished(&self) -> (Bin, Option<String>) {
+        let mut inner = self.inner();
+        (inner.bins.bin().clone(), inner.alarm.clone())
+    }
+
+    /// All that was ever counted by this process.
+    pub(crate) fn totals(&self) -> Totals {
+        self.inner().bins.totals()
+    }
+
     pub(crate) fn alarm(&self, text: Option<String>) {
         self.inner().alarm = text;
-    }
-
-    /// Puts a goal in force: accepted, written, synced, and only then acted upon.
-    pub(crate) async fn set(self: &Arc<Self>, goal: &Goal) -> Result<(), SetError> {
-        let _one_at_a_time = self.writer.lock().await;
-        let held = self.inner().state.clone();
-        let next = gate::accept(&held, goal, now())?;
-        if next != held {
-            self.write(&next).await?;
-            self.act(next);
-        }
-        Ok(())
-    }
-
-    async fn write(self: &Arc<Self>, state: &State) -> Result<(), GateError> {
-        let (core, state) = (Arc::clone(self), state.clone());
-        let written = tokio::task::spawn_blocking(move || core.state_file.save(&state)).await;
-        written.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
-    }
-
-    /// Moves on where time says so. `from` is the phase that was seen when the time was computed.
-    pub(crate) async fn move_on(self: &Arc<Self>, from: Phase, to: Phase) -> Result<(), GateError> {
-        let _one_at_a_time = self.writer.lock().await;
-        let held = self.inner().state.clone();
-        if held.phase == from {
-            let next = held.moved_to(to, now());
-            self.write(&next).await?;
-            self.act(next);
-        }
-        Ok(())
-    }
-
-    fn act(self: &Arc<Self>, next: State) {
-        let phase = next.phase;
-        let mut turned_away = Vec::new();
-        let release = {
-            let mut inner = self.inner();
-            inner.due = due_instant(&next);
-            let reopening_goes_on = inner.reopening.is_some() && phase == Phase::Reopening;
-            if !reopening_goes_on {
-                let peak = inner.bins.peak_new_per_s();
-                let slow = slow_from_ms(inner.bins.usual_p95_ms());
-                let step_ms = self.config.limits.ramp_step_ms;
-                inner.reopening = (phase == Phase::Reopening)
-                    .then(|| Reopening::new(next.goal.generation, peak, step_ms, slow));
-            }
-            inner.state = next;
-            if phase == Phase::Closed {
-                turned_away.extend(std::iter::from_fn(|| inner.park.first()));
-            }
-            let release = !phase.is_fenced() && inner.park.len() > 0 && !inner.releasing;
-            inner.releasing |= release;
-            release
-        };
-        // A sender dropped without a word sends its request to the page.
-        drop(turned_away);
-        if phase.is_fenced() {
-            self.pool.clear();
-        }
-        self.phase.send_replace(phase);
-        if release {
-            tokio::spawn(Arc::clone(self).release());
-        }
-    }
-
-    /// Lets the parked go, one after another, as long as the gate stays open for them.
-    async fn release(self: Arc<Self>) {
-        let pause = Duration::from_secs(1) / self.config.limits.release_per_s.max(1);
-        let mut turn = tokio::time::interval(pause);
-        turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            turn.tick().await;
-            let (sender, guard) = {
-                let mut inner = self.inner();
-                let next = if inner.state.phase.is_fenced() { None } else { inner.park.first() };
-                let Some(sender) = next else {
-                    inner.releasing = false;
-                    return;
-                };
-                inner.in_flight += 1;
-                (sender, InFlight::released(&self))
-            };
-            // A client that left in this moment drops the guard, which takes it out of flight.
-            drop(sender.send(guard));
-        }
-    }
-
-    /// When time moves the gate on, from which phase, and to which.
-    pub(crate) fn due(&self) -> Option<(Instant, Phase, Phase)> {
-        let inner = self.inner();
-        inner.due.map(|(at, to)| (at, inner.state.phase, to))
     }
 
     /// Ends the bin where its time is over.
@@ -466,29 +488,31 @@ impl Core {
     pub(crate) fn sessions_written(&self, always: bool) -> Option<Vec<u8>> {
         let mut inner = self.inner();
         if always {
-            inner.sessions.forget_old(now());
+            let at = inner.clock.now();
+            inner.sessions.forget_old(at);
         }
         inner.sessions.take_written(always)
-    }
-
-    /// Lets newcomers in and judges the ramp's step. True where the ramp is done.
-    pub(crate) fn step_ramp(&self) -> bool {
-        let mut inner = self.inner();
-        let Some(reopening) = &mut inner.reopening else { return false };
-        reopening.serve();
-        let elapsed = elapsed_ms(reopening.began);
-        if elapsed < reopening.ramp.step_ends_ms() {
-            return false;
-        }
-        let seen = reopening.take_seen();
-        reopening.ramp.step(elapsed, seen)
     }
 }
 
 impl Inner {
+    /// What is in the game through this gate and through those before it.
+    fn with_elder(&self) -> Elder {
+        let elder = self.elder.unwrap_or_default();
+        // Until the elder says that it follows, something of it may still be on its way in.
+        let behind = self.elder.is_some_and(|elder| elder.acts < self.acts);
+        Elder {
+            acts: self.acts,
+            in_flight: self.in_flight + elder.in_flight.max(u64::from(behind)),
+            tunnels: self.tunnels + elder.tunnels,
+            testers_in_flight: self.testers_in_flight + elder.testers_in_flight,
+            parked: u64::try_from(self.park.len()).unwrap_or(u64::MAX) + elder.parked,
+        }
+    }
+
     /// Counts a request that goes to the game, and notes its session.
     fn arrive(&mut self, who: &Who, was_in: bool, may_learn: bool) {
-        let at = now();
+        let at = self.clock.now();
         let mut is_new = false;
         match (who.cookies.first(), &who.ticket) {
             (Some(cookie), ticket) => {

@@ -57,6 +57,22 @@ pub enum GateError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The certificate or its key cannot be used.
+    #[error("{path} cannot be used for TLS: {problem}")]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The running gate does not hand over.
+    #[error("cannot take over from the gate at {path}: {problem}")]
+    TakeOver {
+        /// The control socket.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
     /// The system has no random numbers.
     #[error("the system gives no random numbers")]
     Random(#[source] io::Error),

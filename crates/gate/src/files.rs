@@ -1,7 +1,8 @@
 //! Files of the gate: written so that a crash leaves the old content or the new one.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -38,7 +39,7 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), GateError> {
 /// each lock a file of that name.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -58,13 +59,28 @@ impl Lock {
             }
             Err(errno) => return Err(GateError::file("lock", path)(errno.into())),
         }
-        let mut note = || {
-            file.set_len(0)?;
-            file.write_all(format!("{}\n", std::process::id()).as_bytes())
-        };
-        note().map_err(GateError::file("write", path))?;
-        Ok(Self { _file: file })
+        note_owner(&mut file).map_err(GateError::file("write", path))?;
+        Ok(Self { file })
     }
+
+    /// The lock of a gate that handed it over: the same lock, held by both for a moment.
+    pub(crate) fn inherited(fd: OwnedFd) -> Self {
+        let mut file = File::from(fd);
+        // The number is for messages only.
+        let _ = note_owner(&mut file);
+        Self { file }
+    }
+
+    /// The same lock once more, for a successor.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        Ok(self.file.try_clone()?.into())
+    }
+}
+
+fn note_owner(file: &mut File) -> io::Result<()> {
+    file.rewind()?;
+    file.set_len(0)?;
+    file.write_all(format!("{}\n", std::process::id()).as_bytes())
 }
 
 /// Keeps a damaged file aside under a name that is free, and tells that name.

@@ -1,11 +1,12 @@
 //! Heads on their way through: hop-by-hop fields, forwarded fields, the gate's own cookies.
 
-use std::net::IpAddr;
+use std::fmt::Write;
 
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
+use crate::server::Peer;
 use crate::who::{PASS_COOKIE, PASS_COOKIE_HOST, PASS_HEADER, PLACE_COOKIE, TICKET_COOKIE, Who};
 
 /// Fields that concern one connection only (RFC 9110, 7.6.1), `Expect`, which the gate answers
@@ -61,24 +62,20 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The head of a request as the game gets it.
-pub(crate) fn for_game(
-    parts: &Parts,
-    who: &Who,
-    peer: IpAddr,
-    believed: bool,
-    authority: &HeaderValue,
-) -> HeaderMap {
-    let mut headers = parts.headers.clone();
+/// The fields of a request as the game gets them. They are moved out of `parts`.
+pub(crate) fn for_game(parts: &mut Parts, who: &Who, peer: Peer, believed: bool) -> HeaderMap {
+    let mut headers = std::mem::take(&mut parts.headers);
     remove_hop_by_hop(&mut headers);
     headers.remove(PASS_HEADER);
     take_own_cookies(&mut headers);
-    // An absolute target overrides the Host field (RFC 9112, 3.2.2).
+    join_cookies(&mut headers);
+    // An absolute target overrides the Host field (RFC 9112, 3.2.2), as `:authority` does.
     match parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok())
     {
         Some(asked) => drop(headers.insert(header::HOST, asked)),
+        // Only HTTP/1.0 comes without.
         None if !headers.contains_key(header::HOST) => {
-            drop(headers.insert(header::HOST, authority.clone()));
+            drop(headers.insert(header::HOST, HeaderValue::from_static("localhost")));
         }
         None => {}
     }
@@ -90,39 +87,67 @@ pub(crate) fn for_game(
     headers
 }
 
-fn forwarded(headers: &mut HeaderMap, who: &Who, peer: IpAddr, believed: bool) {
-    let chain: Vec<&str> = if believed {
-        headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect()
-    } else {
-        Vec::new()
+/// HTTP/2 clients may send one cookie a field; HTTP/1 has one field (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let values: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&values.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// One of [`FORWARDED`], in either spelling.
+fn is_forwarded(name: &str) -> bool {
+    let same = |wanted: &&str| {
+        wanted.len() == name.len()
+            && wanted.bytes().zip(name.bytes()).all(|(w, n)| w == n || (w == b'-' && n == b'_'))
     };
-    let mut chain = chain.join(", ");
-    if !chain.is_empty() {
+    matches!(name.as_bytes()[0], b'f' | b'x') && FORWARDED.iter().any(|wanted| same(wanted))
+}
+
+fn forwarded(headers: &mut HeaderMap, who: &Who, peer: Peer, believed: bool) {
+    let mut chain = String::with_capacity(48);
+    let told = headers.get_all(&X_FORWARDED_FOR).iter().filter(|_| believed);
+    for hop in told.filter_map(|value| value.to_str().ok()).filter(|hop| !hop.is_empty()) {
+        chain.push_str(hop);
         chain.push_str(", ");
     }
-    chain.push_str(&peer.to_string());
-    let told = |name: &str| headers.get(name).filter(|_| believed).cloned();
-    let proto = told("x-forwarded-proto").unwrap_or(HeaderValue::from_static("http"));
-    let host = told("x-forwarded-host").or_else(|| headers.get(header::HOST).cloned());
+    // A text takes every write.
+    let _ = write!(chain, "{}", peer.ip);
+    let told = |name: &HeaderName| headers.get(name).filter(|_| believed).cloned();
+    let own = HeaderValue::from_static(if peer.tls { "https" } else { "http" });
+    let proto = told(&X_FORWARDED_PROTO).unwrap_or(own);
+    let host = told(&X_FORWARDED_HOST).or_else(|| headers.get(header::HOST).cloned());
     let lookalikes: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| FORWARDED.contains(&name.as_str().replace('_', "-").as_str()))
+        .filter(|name| is_forwarded(name.as_str()))
         .filter(|name| !believed || name.as_str().contains('_'))
         .cloned()
         .collect();
     for name in lookalikes {
         headers.remove(name);
     }
-    let mut set = |name: &'static str, value: Option<HeaderValue>| {
+    let real =
+        if who.address == peer.ip && !chain.contains(',') { None } else { Some(who.address) };
+    let real = real.map_or_else(|| chain.clone(), |address| address.to_string());
+    let mut set = |name: HeaderName, value: Option<HeaderValue>| {
         if let Some(value) = value {
-            headers.insert(HeaderName::from_static(name), value);
+            headers.insert(name, value);
         }
     };
-    set("x-forwarded-for", HeaderValue::from_str(&chain).ok());
-    set("x-forwarded-proto", Some(proto));
-    set("x-forwarded-host", host);
-    set("x-real-ip", HeaderValue::from_str(&who.address.to_string()).ok());
+    set(X_FORWARDED_FOR, HeaderValue::try_from(chain).ok());
+    set(X_FORWARDED_PROTO, Some(proto));
+    set(X_FORWARDED_HOST, host);
+    set(X_REAL_IP, HeaderValue::try_from(real).ok());
 }
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The game never sees the gate's cookies.
 fn take_own_cookies(headers: &mut HeaderMap) {

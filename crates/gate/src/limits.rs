@@ -3,12 +3,25 @@
 use serde::{Deserialize, Serialize};
 
 macro_rules! limits {
-    ($($(#[$doc:meta])* $name:ident: $kind:ty = $value:expr;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident: $kind:ty = $value:expr;)*) => {
         /// The bounds of everything that grows, waits or repeats. Units stand last in the names.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct Limits {
-            $($(#[$doc])* pub $name: $kind,)*
+            $($(#[doc = $doc])* pub $name: $kind,)*
+        }
+
+        impl Limits {
+            /// Name, default and meaning of each, as the table in docs/gate.md.
+            pub fn table() -> String {
+                let limits = Self::default();
+                let mut table = String::from("| limit | default | what it bounds |\n|---|---|---|\n");
+                $({
+                    let about = [$($doc),*].map(str::trim).join(" ");
+                    table.push_str(&format!("| `{}` | {} | {about} |\n", stringify!($name), limits.$name));
+                })*
+                table
+            }
         }
 
         impl Default for Limits {
@@ -26,6 +39,8 @@ limits! {
     header_ms: u64 = 10_000;
     /// The longest head of a request, request line included.
     header_bytes_max: usize = 32 * 1024;
+    /// Requests under way at one time on one HTTP/2 connection.
+    h2_streams_max: u32 = 100;
     /// How long a connection without a request is kept.
     keep_alive_ms: u64 = 60_000;
     /// The same while the gate holds or is closed.
@@ -87,6 +102,10 @@ limits! {
     tunnel_close_spread_ms: u64 = 1_000;
     /// How long a tunnel may say nothing in both directions.
     tunnel_idle_ms: u64 = 3_600_000;
+    /// How long the successor's program may take to be ready. Until then this gate goes on.
+    upgrade_ready_ms: u64 = 30_000;
+    /// How long connections may go on in the old process after an upgrade.
+    upgrade_drain_ms: u64 = 3_600_000;
     /// How long requests may go on when the gate itself is stopped.
     shutdown_ms: u64 = 10_000;
 
@@ -99,11 +118,17 @@ limits! {
     /// Ten-second bins kept in memory (8640: a day).
     bins_memory_max: usize = 8_640;
     /// Days of bins kept in files.
-    bins_kept_days: u32 = 14;
+    bins_kept_days: u32 = 56;
     /// Hours kept for finding the quiet one (1344: eight weeks).
     hours_kept: usize = 1_344;
     /// Lines of the access log that wait for a slow disk; further ones are dropped and counted.
     access_log_lines_max: usize = 4_096;
+    /// How large the access log may get before it is put aside as `.1`.
+    access_log_bytes_max: u64 = 256 * 1024 * 1024;
+    /// How many full ones are kept.
+    access_log_files_kept: u32 = 8;
+    /// Clients of the metrics address at one time.
+    metrics_clients_max: usize = 8;
     /// One-time tokens for a tester's pass that are not used yet.
     pass_tokens_max: usize = 256;
 }
@@ -111,6 +136,14 @@ limits! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_documented_table_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/gate.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let table = Limits::table();
+        assert!(text.contains(&table), "put this between the markers of docs/gate.md:\n{table}");
+    }
 
     #[test]
     fn one_limit_is_set_by_name_and_a_wrong_name_is_refused() {

@@ -147,6 +147,11 @@ impl Pool {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = (reached, Instant::now());
     }
 
+    /// What the last attempt told, without a new one.
+    pub(crate) fn last_reached(&self) -> bool {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
     /// What the last attempt told; after a bad one, at most one new attempt a second.
     pub(crate) async fn seems_reachable(&self) -> bool {
         let (reached, at) = *self.last.lock().unwrap_or_else(PoisonError::into_inner);

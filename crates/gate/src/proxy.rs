@@ -1,7 +1,6 @@
 //! One request to the game and its answer back: connecting, retrying, passing on.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +22,7 @@ use crate::in_flight::InFlight;
 use crate::inject::Injector;
 use crate::pages;
 use crate::pool::Leased;
+use crate::server::Peer;
 use crate::tokens::{TICKET_RENEWED_MS, jitter01, random};
 use crate::tunnel;
 use crate::who::{TICKET_COOKIE, Who, text};
@@ -33,7 +33,7 @@ const SENDS_MAX: usize = 4;
 /// A client's request on its way to the game.
 pub(crate) struct Errand {
     pub(crate) who: Who,
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: Peer,
     pub(crate) parts: Parts,
     pub(crate) upload: Upload,
     /// The client's side of a WebSocket to be.
@@ -92,16 +92,15 @@ async fn send(
     core: &Arc<Core>,
     errand: &mut Errand,
 ) -> Result<(Response<Incoming>, Leased), NoAnswer> {
-    let authority = HeaderValue::from_str(&core.config.upstream.to_string())
-        .ok()
-        .filter(|_| matches!(core.config.upstream, crate::config::Upstream::Tcp { .. }))
-        .unwrap_or(HeaderValue::from_static("localhost"));
-    let believed = core.parsed.trusted.iter().any(|network| network.contains(errand.peer));
-    let head = headers::for_game(&errand.parts, &errand.who, errand.peer, believed, &authority);
+    let believed = core.parsed.trusted.iter().any(|network| network.contains(errand.peer.ip));
+    let fields = headers::for_game(&mut errand.parts, &errand.who, errand.peer, believed);
     let mut upload = std::mem::replace(&mut errand.upload, Upload::empty());
     let fate = upload.fate();
     let idempotent = matches!(errand.parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let mut may_repeat = idempotent && upload.is_end_stream() && !errand.who.is_upgrade;
+    let may_repeat = idempotent && upload.is_end_stream() && !errand.who.is_upgrade;
+    // For the case that it has to be asked again.
+    let mut copy = may_repeat.then(|| fields.clone());
+    let mut fields = fields;
     let mut fresh = errand.who.is_upgrade;
     let answer_limit = Duration::from_millis(core.config.limits.answer_ms);
     for _ in 0..SENDS_MAX {
@@ -110,7 +109,7 @@ async fn send(
             Some(lease) => lease,
             None => connect(core, errand).await?,
         };
-        let request = for_game(&errand.parts, &head, upload);
+        let request = for_game(&errand.parts, fields, upload);
         let failed = match timeout(answer_limit, lease.sender.try_send_request(request)).await {
             Ok(Ok(response)) => return Ok((response, lease)),
             Ok(Err(failed)) => failed,
@@ -118,32 +117,40 @@ async fn send(
         };
         let mut failed = failed;
         fresh = true;
-        match failed.take_message() {
+        match (failed.take_message(), copy.take()) {
             // Given back unsent: any method may go again.
-            Some(unsent) => upload = unsent.into_body(),
-            None if fate.is_failed() => return Err(NoAnswer::Client),
-            // Sent, and nothing came back. Only what changes nothing may be asked twice.
-            None if may_repeat && !failed.error().is_parse() => {
-                may_repeat = false;
-                upload = Upload::empty();
+            (Some(unsent), kept) => {
+                copy = kept;
+                let (parts, body) = unsent.into_parts();
+                (fields, upload) = (parts.headers, body);
             }
-            None => return Err(NoAnswer::BrokeOff),
+            (None, _) if fate.is_failed() => return Err(NoAnswer::Client),
+            // Sent, and nothing came back. Only what changes nothing may be asked twice.
+            (None, Some(kept)) if !failed.error().is_parse() => {
+                (fields, upload) = (kept, Upload::empty());
+            }
+            (None, _) => return Err(NoAnswer::BrokeOff),
         }
         errand.guard.retried();
     }
     Err(NoAnswer::BrokeOff)
 }
 
-fn for_game(parts: &Parts, head: &HeaderMap, upload: Upload) -> Request<Upload> {
+fn for_game(parts: &Parts, fields: HeaderMap, upload: Upload) -> Request<Upload> {
     let mut request = Request::new(upload);
     *request.method_mut() = parts.method.clone();
     *request.version_mut() = Version::HTTP_11;
     // The game gets origin form; an absolute target went into its Host field.
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    if let Ok(uri) = target.parse() {
-        *request.uri_mut() = uri;
+    if parts.uri.scheme().is_none() && parts.uri.authority().is_none() {
+        *request.uri_mut() = parts.uri.clone();
+    } else {
+        let mut target = hyper::http::uri::Parts::default();
+        target.path_and_query = parts.uri.path_and_query().cloned();
+        if let Ok(uri) = target.try_into() {
+            *request.uri_mut() = uri;
+        }
     }
-    *request.headers_mut() = head.clone();
+    *request.headers_mut() = fields;
     request
 }
 
@@ -299,17 +306,18 @@ pub(crate) enum Waited {
     Left,
 }
 
-/// Waits for the release. A small body is read meanwhile: that is how a client that leaves in the
-/// middle of sending is noticed.
+/// Waits for the release. The beginning of the body is read meanwhile: that is how a client that
+/// leaves in the middle of sending is noticed.
 pub(crate) async fn wait(core: &Core, who: &Who, mut parked: Parked, body: Incoming) -> Waited {
     let limits = &core.config.limits;
     let over = sleep(Duration::from_millis(limits.parked_wait_ms));
     tokio::pin!(over);
-    let keeps = who.body_bytes.is_some_and(|bytes| bytes <= limits.parked_body_bytes_max);
+    let mut room = if who.expects { 0 } else { limits.parked_body_bytes_max };
     let mut rest = Some(body);
     let mut first = VecDeque::new();
     loop {
-        let reading = keeps && rest.as_ref().is_some_and(|body| !body.is_end_stream());
+        // Without this, a client without a body would be asked for one again and again.
+        let reading = room > 0 && rest.as_ref().is_some_and(|body| !body.is_end_stream());
         tokio::select! {
             released = &mut parked.released => return match released {
                 Ok(mut guard) => {
@@ -320,7 +328,12 @@ pub(crate) async fn wait(core: &Core, who: &Who, mut parked: Parked, body: Incom
             },
             () = &mut over => return Waited::TurnedAway(rest),
             frame = next_frame(&mut rest), if reading => match frame {
-                Some(Ok(frame)) => first.extend(frame.into_data()),
+                Some(Ok(frame)) => {
+                    let read = frame.data_ref().map_or(0, Bytes::len);
+                    // One frame more than the limit at most, and that is a read of the socket.
+                    room = room.saturating_sub(read);
+                    first.extend(frame.into_data());
+                }
                 Some(Err(_)) => return Waited::Left,
                 None => rest = None,
             },

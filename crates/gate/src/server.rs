@@ -3,21 +3,25 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use entracte_model::gate::PageKind;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, Response, StatusCode, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use crate::body::{Answer, Upload};
 use crate::conn::{Clocked, ConnClock, Over};
@@ -29,14 +33,28 @@ use crate::who::{PLACE_COOKIE, Who};
 
 /// The pause after an error of accepting, such as too many open files.
 const ACCEPT_PAUSE_MS: u64 = 50;
+/// How often a gate that has handed over looks whether its last WebSocket has ended.
+const TUNNELS_MS: u64 = 200;
 /// The buffer of one connection; heads are bounded by their own limit.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// How an HTTP/2 connection begins where nothing was negotiated (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What one HTTP/2 connection may have under way towards a slow client, in bytes a stream.
+const SEND_BYTES_MAX: usize = 64 * 1024;
 
-/// Serves players until `core.stop`, then lets what goes on finish within `shutdown_ms`.
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) ip: IpAddr,
+    /// The client speaks TLS to the gate itself.
+    pub(crate) tls: bool,
+}
+
+/// Serves players until the gate stops or hands its listener over, then lets what goes on finish.
 pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener) {
     let room =
         Arc::new(Semaphore::new(core.config.limits.connections_max.min(Semaphore::MAX_PERMITS)));
-    let mut stop = core.stop.subscribe();
+    let (mut stop, mut retired) = (core.stop.subscribe(), core.retired.subscribe());
     let mut connections = JoinSet::new();
     loop {
         let next = async {
@@ -47,6 +65,7 @@ pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener) {
         let (permit, accepted) = tokio::select! {
             next = next => next,
             _ = stop.wait_for(|stop| *stop) => break,
+            _ = retired.wait_for(|retired| *retired) => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -62,7 +81,31 @@ pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener) {
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
-    let all = async { while connections.join_next().await.is_some() {} };
+    // The door is shut only when its last copy is.
+    drop(core.take_heirlooms());
+    let mut has_elder = core.has_elder.subscribe();
+    let all = async {
+        while connections.join_next().await.is_some() {}
+        if *core.retired.borrow() {
+            // What a still older gate has in the game is known through this one only.
+            let _ = has_elder.wait_for(|has_elder| !has_elder).await;
+            // WebSockets go on apart from the connections that they came on.
+            while core.as_elder(0).in_flight > 0 && !*core.stop.borrow() {
+                sleep(Duration::from_millis(TUNNELS_MS)).await;
+            }
+        }
+    };
+    let mut all = pin!(all);
+    if !*core.stop.borrow() {
+        // The successor has the door; those who came through this one are served to their end.
+        let limit = Duration::from_millis(core.config.limits.upgrade_drain_ms);
+        tokio::select! {
+            () = all.as_mut() => {}
+            () = sleep(limit) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        core.stop.send_replace(true);
+    }
     // What is not done by then is cut when the set is dropped.
     let _ = timeout(Duration::from_millis(core.config.limits.shutdown_ms), all).await;
 }
@@ -74,56 +117,195 @@ fn is_about_one_client(error: &io::Error) -> bool {
 async fn connection(core: Arc<Core>, stream: TcpStream, peer: SocketAddr) {
     // Without it small answers wait for the client's acknowledgement; a failure costs only that.
     let _ = stream.set_nodelay(true);
-    let clock = ConnClock::new();
-    let service = service_fn(|request: Request<Incoming>| {
-        let (core, mark) = (Arc::clone(&core), clock.busy());
+    let _counted = Counted::new(&core);
+    let ip = peer.ip().to_canonical();
+    let limit = Duration::from_millis(core.config.limits.header_ms);
+    if let Some(tls) = &core.tls {
+        let handshake = Box::pin(TlsAcceptor::from(tls.config()).accept(stream));
+        // Whoever does not finish it speaks no TLS, and would not understand an answer.
+        let Ok(Ok(stream)) = timeout(limit, handshake).await else { return };
+        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let peer = Peer { ip, tls: true };
+        return Box::pin(talk(Arc::clone(&core), stream, Vec::new(), is_h2, peer)).await;
+    }
+    let Ok(Ok(first)) = timeout(limit, first_bytes(&stream)).await else { return };
+    let is_h2 = first.starts_with(PREFACE);
+    talk(Arc::clone(&core), stream, first, is_h2, Peer { ip, tls: false }).await;
+}
+
+/// One connection more, until dropped.
+struct Counted<'a>(&'a Core);
+
+impl<'a> Counted<'a> {
+    fn new(core: &'a Core) -> Self {
+        core.connections.fetch_add(1, Ordering::Relaxed);
+        Self(core)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Reads until it is known whether the client speaks HTTP/2 without having asked.
+async fn first_bytes(stream: &TcpStream) -> io::Result<Vec<u8>> {
+    let mut first = Vec::new();
+    loop {
+        stream.readable().await?;
+        let mut buffer = [0; 2_048];
+        match stream.try_read(&mut buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => first.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        }
+        if first.len() >= PREFACE.len() || !PREFACE.starts_with(&first) {
+            return Ok(first);
+        }
+    }
+}
+
+async fn talk<T>(core: Arc<Core>, stream: T, first: Vec<u8>, is_h2: bool, peer: Peer)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let clock = ConnClock::new(is_h2);
+    let limits = &core.config.limits;
+    let io = TokioIo::new(Clocked::new(stream, Arc::clone(&clock), first, limits));
+    let service = service(&core, &clock, peer);
+    if is_h2 {
+        let served = http2::Builder::new(TokioExecutor::new())
+            .max_concurrent_streams(limits.h2_streams_max)
+            .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+            .max_send_buf_size(SEND_BYTES_MAX)
+            .serve_connection(io, service);
+        drive(&core, &clock, served).await;
+    } else {
+        let served = http1::Builder::new()
+            .header_read_timeout(None)
+            .max_header_size(limits.header_bytes_max)
+            .max_buf_size(BUFFER_BYTES)
+            .serve_connection(io, service)
+            .with_upgrades();
+        drive(&core, &clock, served).await;
+    }
+}
+
+fn service(
+    core: &Arc<Core>,
+    clock: &Arc<ConnClock>,
+    peer: Peer,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<Answer>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + use<> {
+    let (core, clock) = (Arc::clone(core), Arc::clone(clock));
+    service_fn(move |request: Request<Incoming>| {
+        let (core, clock, mark) = (Arc::clone(&core), Arc::clone(&clock), clock.busy());
         async move {
-            let response = Box::pin(answer(core, peer.ip().to_canonical(), request)).await;
+            let is_h1 = request.version() != Version::HTTP_2;
+            let mut response = Box::pin(answer(&core, peer, request)).await;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                clock.became_raw();
+            } else if is_h1 && *core.retired.borrow() {
+                // The client comes back through the door, which is the successor's.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
             Ok::<_, Infallible>(response.map(|body| body.marked(mark)))
         }
-    });
+    })
+}
+
+/// A connection that can be asked to end after what is under way.
+trait Graceful: Future {
+    fn end(self: Pin<&mut Self>);
+    /// The client can be told to take its next requests elsewhere without losing one.
+    const SAYS_GOODBYE: bool;
+}
+
+impl<I, S> Graceful for http1::UpgradeableConnection<I, S>
+where
+    Self: Future,
+    S: hyper::service::HttpService<Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S::ResBody: hyper::body::Body + 'static,
+    <S::ResBody as hyper::body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    const SAYS_GOODBYE: bool = false;
+
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S> Graceful for http2::Connection<I, S, TokioExecutor>
+where
+    Self: Future,
+    S: hyper::service::HttpService<Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S::ResBody: hyper::body::Body + Send + 'static,
+    <S::ResBody as hyper::body::Body>::Data: Send,
+    <S::ResBody as hyper::body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Future: Send + 'static,
+{
+    const SAYS_GOODBYE: bool = true;
+
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Runs one connection to its end, by itself, by its clock, or by the gate's.
+async fn drive<C: Graceful>(core: &Core, clock: &ConnClock, served: C) {
     let limits = &core.config.limits;
-    let served = http1::Builder::new()
-        .header_read_timeout(None)
-        .max_header_size(limits.header_bytes_max)
-        .max_buf_size(BUFFER_BYTES)
-        .serve_connection(TokioIo::new(Clocked::new(stream, Arc::clone(&clock))), service)
-        .with_upgrades();
     let mut served = pin!(served);
-    let mut stop = core.stop.subscribe();
-    let mut stopping = false;
-    let mut pause = Duration::from_millis(limits.header_ms.max(1));
+    let (mut stop, mut retired) = (core.stop.subscribe(), core.retired.subscribe());
+    let (mut stopping, mut ending) = (false, false);
+    let mut pause = Duration::from_millis(limits.header_ms.min(limits.keep_alive_closed_ms).max(1));
     loop {
         tokio::select! {
+            biased;
             // Errors here are the client's: it broke off, or sent what is no HTTP.
             _ = served.as_mut() => return,
             _ = stop.wait_for(|stop| *stop), if !stopping => {
                 stopping = true;
-                served.as_mut().graceful_shutdown();
+                served.as_mut().end();
+            }
+            _ = retired.wait_for(|retired| *retired), if C::SAYS_GOODBYE && !stopping => {
+                stopping = true;
+                served.as_mut().end();
             }
             () = sleep(pause) => match clock.check(limits, core.phase().is_fenced()) {
                 Ok(again) => pause = again,
-                Err(Over::Idle) => {
-                    served.as_mut().graceful_shutdown();
+                Err(Over::Idle) if !ending => {
+                    ending = true;
+                    served.as_mut().end();
                     pause = Duration::from_millis(limits.keep_alive_closed_ms.max(1_000));
                 }
-                Err(Over::Stalled) => return,
+                Err(Over::Idle | Over::Stalled) => return,
             },
         }
     }
 }
 
 /// Answers one request, whatever it is.
-async fn answer(core: Arc<Core>, peer: IpAddr, mut request: Request<Incoming>) -> Response<Answer> {
+async fn answer(core: &Arc<Core>, peer: Peer, mut request: Request<Incoming>) -> Response<Answer> {
     let began = Instant::now();
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let (parts, body) = request.into_parts();
     if let Some(refusal) = refusal(&parts) {
         return refusal;
     }
-    let who = Who::of(&core, &parts, &body, peer, now());
+    let who = Who::of(core, &parts, &body, peer, now());
     let logged = core.log.as_ref().map(|log| log.begin(&who, &parts));
-    let response = meet(&core, peer, who, parts, body, upgrade).await;
+    let response = meet(core, peer, who, parts, body, upgrade).await;
     if let (Some(log), Some(line)) = (&core.log, logged) {
         log.end(line, &response, began);
     }
@@ -135,19 +317,26 @@ fn refusal(parts: &hyper::http::request::Parts) -> Option<Response<Answer>> {
     if parts.method == Method::CONNECT {
         return Some(pages::plain(StatusCode::METHOD_NOT_ALLOWED, "this is no forward proxy"));
     }
-    if parts.headers.get_all(hyper::header::HOST).iter().nth(1).is_some() {
+    let host = parts.headers.get(header::HOST);
+    if host.is_some() && parts.headers.get_all(header::HOST).iter().nth(1).is_some() {
         return Some(pages::plain(StatusCode::BAD_REQUEST, "more than one Host field"));
     }
-    if parts.version == hyper::Version::HTTP_11 && !parts.headers.contains_key(hyper::header::HOST)
-    {
-        return Some(pages::plain(StatusCode::BAD_REQUEST, "no Host field"));
+    match (parts.version, parts.uri.authority(), host) {
+        (Version::HTTP_11, _, None) | (Version::HTTP_2, None, None) => {
+            Some(pages::plain(StatusCode::BAD_REQUEST, "no Host field"))
+        }
+        (Version::HTTP_2, Some(asked), Some(host))
+            if !asked.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes()) =>
+        {
+            Some(pages::plain(StatusCode::BAD_REQUEST, "two different hosts"))
+        }
+        _ => None,
     }
-    None
 }
 
 async fn meet(
     core: &Arc<Core>,
-    peer: IpAddr,
+    peer: Peer,
     who: Who,
     parts: hyper::http::request::Parts,
     body: Incoming,
@@ -189,7 +378,7 @@ async fn meet(
             let cookie = token
                 .map(|token| format!("{PLACE_COOKIE}={token}; Path=/; HttpOnly; SameSite=Lax"));
             if let Some(value) = cookie.and_then(|cookie| cookie.parse().ok()) {
-                response.headers_mut().append(hyper::header::SET_COOKIE, value);
+                response.headers_mut().append(header::SET_COOKIE, value);
             }
             response
         }

@@ -10,6 +10,7 @@ use hyper::http::request::Parts;
 
 use crate::config::Network;
 use crate::core::Core;
+use crate::server::Peer;
 use crate::tokens::{Place, SessionKey, Ticket};
 
 /// The ticket of a player who is in.
@@ -31,7 +32,7 @@ pub(crate) struct Who {
     pub(crate) path: String,
     /// The client's address, as far as proxies are believed.
     pub(crate) address: IpAddr,
-    /// The client spoke HTTPS to a proxy that is believed.
+    /// The client spoke HTTPS, to the gate or to a proxy that is believed.
     pub(crate) secure: bool,
     /// The host asked for, without its port.
     pub(crate) host: String,
@@ -47,6 +48,8 @@ pub(crate) struct Who {
     pub(crate) place: Option<Place>,
     pub(crate) wants_html: bool,
     pub(crate) accept_language: String,
+    /// The client sends its body only when it is told to go on.
+    pub(crate) expects: bool,
     /// The length of the request's body, where it is known.
     pub(crate) body_bytes: Option<usize>,
 }
@@ -56,14 +59,15 @@ impl Who {
         core: &Core,
         parts: &Parts,
         body: &impl Body,
-        peer: IpAddr,
+        peer: Peer,
         now: UnixMs,
     ) -> Self {
         let headers = &parts.headers;
         let trusted = &core.parsed.trusted;
-        let believed = trusted.iter().any(|network| network.contains(peer));
-        let address = if believed { client_behind(headers, trusted, peer) } else { peer };
-        let secure = believed && text(headers, "x-forwarded-proto").eq_ignore_ascii_case("https");
+        let believed = trusted.iter().any(|network| network.contains(peer.ip));
+        let address = if believed { client_behind(headers, trusted, peer.ip) } else { peer.ip };
+        let told = || text(headers, "x-forwarded-proto").eq_ignore_ascii_case("https");
+        let secure = peer.tls || (believed && told());
         let host = host_of(parts);
         let cookie =
             |name: &str| cookies(headers).find(|(n, _)| *n == name).map(|(_, value)| value);
@@ -90,6 +94,7 @@ impl Who {
             place: cookie(PLACE_COOKIE).and_then(|token| core.keys.read_place(token)),
             wants_html: wants_html(headers),
             accept_language: text(headers, "accept-language").chars().take(256).collect(),
+            expects: headers.contains_key(header::EXPECT),
             body_bytes: body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok()),
             method: method.to_owned(),
             path: path.to_owned(),
@@ -101,6 +106,14 @@ impl Who {
             session,
             is_tester,
         }
+    }
+}
+
+impl Who {
+    /// A body that is read as a whole while its request is parked. Reading the body of a client
+    /// that waits for "100 Continue" would tell it to send before the game is asked.
+    pub(crate) fn keeps_body(&self, bytes_max: usize) -> bool {
+        !self.expects && self.body_bytes.is_some_and(|bytes| bytes <= bytes_max)
     }
 }
 
@@ -139,6 +152,13 @@ fn client_behind(headers: &HeaderMap, trusted: &[Network], peer: IpAddr) -> IpAd
         }
     }
     client
+}
+
+/// For the fuzzer: a chain of which every second network is believed.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn fuzz_forwarded(headers: &HeaderMap) {
+    let trusted = ["0.0.0.0/1", "8000::/1"].map(|text| text.parse::<Network>().expect("a network"));
+    client_behind(headers, &trusted, IpAddr::from([127, 0, 0, 1]));
 }
 
 /// A WebSocket handshake (RFC 6455, 4.1). Other upgrades (h2c) are not passed on: they would carry

@@ -34,6 +34,7 @@ const PACKAGES: &[Package] = &[
     package("nginx", "nginx", "the web server of the test game"),
     package("openssh-client", "ssh", "reaching the machine of the game"),
     package("openssh-server", "sshd", "a real machine of the game, on loopback"),
+    package("openssl", "openssl", "certificates for the gate's tests"),
     package("php-cli", "php", "the test game's cron worker"),
     package("php-fpm", "php-fpm", "the test game"),
     package("php-mysql", "", "the test game's database driver"),

@@ -1,5 +1,7 @@
 //! `entracte gate`: the door by hand, and the gate process itself.
 
+use std::io::{IsTerminal, Write};
+
 use entracte_gate::control::{Client, ControlError, Status};
 use entracte_model::gate::{Goal, Phase};
 use entracte_model::time::human_ms;
@@ -21,6 +23,9 @@ use crate::report::out;
   entracte gate close --for 10min --message \"The database moves house\"
   entracte gate open
   entracte gate pass              (a link for a tester, while the game is closed)
+  entracte gate metrics           (for Prometheus' textfile collector, or to look at)
+  entracte gate reload            (after the log was moved away or the certificate renewed)
+  entracte gate upgrade           (after a new version of entracte was installed)
   entracte gate serve             (the gate process, as a service runs it)")]
 pub struct Args {
     #[command(subcommand)]
@@ -31,7 +36,7 @@ pub struct Args {
 pub enum What {
     /// Show the phase, who is in, and whether the game answers
     Status {
-        /// Show it again every second
+        /// Show it live: players in and left, requests, parked, admitted
         #[arg(long)]
         watch: bool,
     },
@@ -51,8 +56,18 @@ pub enum What {
         #[arg(long, default_value_t = 60)]
         minutes: u32,
     },
+    /// Print the gate's metrics in Prometheus' text format
+    Metrics,
+    /// Begin a new access log, and take a renewed certificate into use
+    Reload,
+    /// Let the installed program take over from the running gate; no connection is closed
+    Upgrade,
     /// Run the gate in the foreground
-    Serve,
+    Serve {
+        /// Take over from the gate that runs
+        #[arg(long, hide = true)]
+        take_over: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -73,8 +88,28 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let target = app.target(&config)?;
     let client = Client::new(&target.gate_socket);
     match &args.what {
-        What::Serve => daemon::gate(&config, &target),
-        What::Status { watch } => status(app, &client, *watch),
+        What::Serve { take_over } => daemon::gate(&config, &target, *take_over),
+        What::Status { watch: true } => watch(app, &client),
+        What::Status { watch: false } => {
+            let status = client.status().map_err(unreached)?;
+            app.print(line(app, &status), &serde_json::to_value(&status)?);
+            Ok(Exit::Done)
+        }
+        What::Metrics => {
+            let text = client.metrics().map_err(unreached)?;
+            app.print(text.trim_end(), &json!({ "metrics": text }));
+            Ok(Exit::Done)
+        }
+        What::Reload => {
+            let status = client.reload().map_err(unreached)?;
+            app.print(line(app, &status), &serde_json::to_value(&status)?);
+            Ok(Exit::Done)
+        }
+        What::Upgrade => {
+            let pid = client.upgrade().map_err(unreached)?;
+            app.print(format!("process {pid} has the door now"), &json!({ "pid": pid }));
+            Ok(Exit::Done)
+        }
         What::Open { force } => {
             not_during_a_release(&target, *force)?;
             set(app, &client, Phase::Open, |_| {})
@@ -151,15 +186,65 @@ fn pass(app: &App, target: &Target, client: &Client, minutes: u32) -> Result<Exi
     Ok(Exit::Done)
 }
 
-fn status(app: &App, client: &Client, watch: bool) -> Result<Exit, Failure> {
+/// How often the gate is asked while it is watched.
+const WATCH_MS: u64 = 500;
+
+/// Shows the gate until interrupted: on a terminal in place, else a line for each change. A gate
+/// that ends meanwhile (a restart) is waited for: whoever watches wants to see it come back.
+fn watch(app: &App, client: &Client) -> Result<Exit, Failure> {
+    let mut status = client.status().map_err(unreached)?;
+    let in_place = !app.global.json && !app.global.quiet && std::io::stdout().is_terminal();
+    let (mut shown, mut rows) = (None, 0);
     loop {
-        let status = client.status().map_err(unreached)?;
-        app.print(line(app, &status), &serde_json::to_value(&status)?);
-        if !watch {
-            return Ok(Exit::Done);
+        let what = live(app, &status);
+        if in_place {
+            let up = if rows > 0 { format!("\x1b[{rows}A\x1b[J") } else { String::new() };
+            rows = what.lines().count();
+            print!("{up}{what}\n");
+            std::io::stdout().flush()?;
+        } else if app.global.json || shown.as_ref() != Some(&what) {
+            app.print(&what, &serde_json::to_value(&status)?);
+            shown = Some(what);
         }
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        std::thread::sleep(std::time::Duration::from_millis(WATCH_MS));
+        status = loop {
+            match client.status() {
+                Ok(status) => break status,
+                Err(ControlError::NotRunning { .. } | ControlError::Broken { .. }) => {
+                    std::thread::sleep(std::time::Duration::from_millis(WATCH_MS));
+                }
+                Err(other) => return Err(unreached(other)),
+            }
+        };
     }
+}
+
+/// The gate at one moment, on a few lines.
+fn live(app: &App, status: &Status) -> String {
+    let mut rows = vec![
+        ("players", format!("{} in, {} not left yet", status.sessions_in, status.players_left)),
+        (
+            "requests",
+            format!(
+                "{:.1}/s, {} in the game ({} of them WebSockets)",
+                status.requests_per_s, status.in_flight, status.tunnels
+            ),
+        ),
+        ("parked", status.parked.to_string()),
+        (
+            "admission",
+            format!(
+                "{} waiting, {} let in, {:.1}/s",
+                status.waiting, status.admitted, status.admission_per_s
+            ),
+        ),
+    ];
+    if status.testers_in_flight > 0 {
+        rows.push(("testers", format!("{} in the game", status.testers_in_flight)));
+    }
+    let rows: Vec<String> =
+        rows.into_iter().map(|(name, value)| format!("  {name:10} {value}")).collect();
+    format!("{}\n{}", line(app, status), rows.join("\n"))
 }
 
 /// A gate that cannot be asked. Nothing is known of the game then, only of the gate.

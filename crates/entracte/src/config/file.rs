@@ -178,6 +178,9 @@ pub struct Gate {
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
     pub access_log: Option<PathBuf>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub metrics: Option<SocketAddr>,
     #[serde(default)]
     pub inject_widget: bool,
     pub control: Option<PathBuf>,

@@ -227,6 +227,19 @@ pub const KEYS: &[Key] = &[
     ),
     key("target.*.gate.access_log", "file", "none", "A log of requests in the combined format."),
     key(
+        "target.*.gate.tls_cert",
+        "file",
+        "none",
+        "A certificate with its chain (PEM): players connect by TLS. Read again when it changes.",
+    ),
+    key("target.*.gate.tls_key", "file", "none", "The certificate's private key (PEM)."),
+    key(
+        "target.*.gate.metrics",
+        "address",
+        "none",
+        "Where Prometheus collects metrics, besides the control socket: `127.0.0.1:9180`.",
+    ),
+    key(
         "target.*.gate.inject_widget",
         "true or false",
         "false",

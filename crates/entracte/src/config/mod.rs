@@ -310,6 +310,9 @@ impl Config {
             game_name: self.game_name().to_owned(),
             trusted_proxies: gate.trusted_proxies.clone(),
             access_log: gate.access_log.as_ref().map(|path| self.at(path)),
+            tls_cert: gate.tls_cert.as_ref().map(|path| self.at(path)),
+            tls_key: gate.tls_key.as_ref().map(|path| self.at(path)),
+            metrics_listen: gate.metrics,
             inject_widget: gate.inject_widget,
             limits,
         })
@@ -321,7 +324,8 @@ impl Config {
             if listen.ip().is_unspecified() {
                 listen.set_ip([127, 0, 0, 1].into());
             }
-            format!("http://{listen}")
+            let scheme = if target.gate.tls_cert.is_some() { "https" } else { "http" };
+            format!("{scheme}://{listen}")
         })
     }
 

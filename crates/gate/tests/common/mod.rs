@@ -62,7 +62,7 @@ struct GameState {
 
 /// A small game. Paths: `/wait` answers when let go, `/die` breaks off inside the body, `/drop`
 /// breaks off before an answer, `/drop-reused` does so on a connection that had a request before,
-/// `/error` is 500, `/events` never ends, `/ws` echoes, `/login.php` sets a session, `/close`
+/// `/error` is 500, `/large` a megabyte, `/events` never ends, `/ws` echoes, `/login.php` sets a session, `/close`
 /// answers and closes, `/json` is no page, anything else is a page.
 pub struct Game {
     pub address: SocketAddr,
@@ -159,6 +159,7 @@ fn play(state: &GameState, stream: TcpStream, number: usize) {
                 let _ = out.write_all(b"this is no HTTP\r\n\r\n");
                 return;
             }
+            "/large" => page("200 OK", HTML, &"x".repeat(1_000_000)),
             "/error" => page("500 Internal Server Error", HTML, "broken"),
             "/json" => page("200 OK", "Content-Type: application/json\r\n", "{}"),
             "/hop" => page("200 OK", "Connection: X-Inner\r\nX-Inner: 1\r\nX-Outer: 2\r\n", "hop"),
@@ -445,6 +446,14 @@ impl Gate {
     pub fn kill(&mut self) {
         self.child.0.kill().unwrap();
         self.child.0.wait().unwrap();
+    }
+
+    /// Ends the process, and gives what it said on standard error: nothing, where nothing panicked.
+    pub fn words_at_the_end(mut self) -> String {
+        self.kill();
+        let mut words = String::new();
+        self.child.0.stderr.take().unwrap().read_to_string(&mut words).unwrap();
+        words
     }
 
     /// Starts the process again, on the same folder and port.
