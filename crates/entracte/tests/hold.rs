@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use common::Account;
 use entracte_testbed::http::{Answer, Client};
 use entracte_testbed::players::{self, Played, Players, Record};
 use entracte_testbed::process::wait_until;
+use entracte_testbed::taverne::Options;
 use serde_json::Value;
 
 /// How long anything that must happen may take on a busy machine, in milliseconds.
@@ -59,6 +61,54 @@ fn one_with_a_window_of_three_seconds_loses_none_either() {
     assert_none_lost(&played);
     let waited_us = played.latencies.max_us();
     assert!(waited_us > 1_500_000, "nobody waited ({waited_us} µs): this test shows nothing");
+}
+
+/// The login closes before the game does: who is in finishes, who comes sees the page.
+#[test]
+fn players_who_are_in_finish_and_new_logins_get_the_page() {
+    let options = Options { players: 300, ..Options::default() };
+    let mut site = common::Site::start_undumped(&options, Account::Ordinary);
+    site.kill_up();
+    let path = site.dev.join("entracte.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("drain = \"1s\""), "{text}");
+    let text = text.replace("drain = \"1s\"", "drain = \"5min\"");
+    // Longer than a busy machine lets her wait between two requests.
+    fs::write(&path, text.replace("player_left = \"1s\"", "player_left = \"10s\"")).unwrap();
+    site.up();
+    site.check_out("1.1");
+    site.ok(&["pack", "1.1"]);
+    let register = |name: &str| {
+        let mut browser = Client::new(&site.url).always("Accept", "text/html");
+        let fields = [("name", name), ("password", "longue épée")];
+        let answer = browser.post("/register.php", name, &fields).unwrap();
+        (browser, answer)
+    };
+    let (mut player, answer) = register("Ancienne");
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let mut deploy = site.command(&["deploy", "1.1", "--yes"]).spawn().unwrap();
+    let mut refused = None;
+    let mut number = 0;
+    let closed = wait_until(PATIENCE_MS, || {
+        // Whoever plays keeps the game open.
+        assert_eq!(player.get("/").unwrap().status, 200);
+        number += 1;
+        let (_, answer) = register(&format!("Nouvelle {number}"));
+        let page = answer.status == 503;
+        refused = Some(answer);
+        page
+    });
+    let refused = refused.unwrap();
+    assert!(closed, "{}", refused.text());
+    assert!(refused.text().contains("The curtain falls in a moment"), "{}", refused.text());
+    for _ in 0..20 {
+        assert_eq!(player.get("/?p=market").unwrap().status, 200);
+    }
+    assert_eq!(site.json(&["gate", "status"])["phase"], "draining");
+    // Now she stops, and the release goes on long before the deadline.
+    assert!(deploy.wait().unwrap().success());
+    assert_eq!(player.get("/").unwrap().status, 200, "her session outlived the release");
+    assert_eq!(register("Nouvelle après").1.status, 200);
 }
 
 /// A small site with a version of files only, and more of a configuration.

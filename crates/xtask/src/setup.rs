@@ -20,13 +20,10 @@ const fn package(name: &'static str, program: &'static str, used_for: &'static s
 
 /// Everything that the tests need beyond Rust and a C compiler.
 const PACKAGES: &[Package] = &[
-    package("apache2", "apache2", "a gate of somebody else's that we drive"),
-    package("caddy", "caddy", "a gate of somebody else's that we drive"),
     package("chromium", "chromium", "the players' pages in a real browser"),
     package("chromium-driver", "chromedriver", "driving it"),
     package("curl", "curl", "the release by hand that ours is compared with"),
     package("git", "git", "finding files that nobody committed"),
-    package("haproxy", "haproxy", "a gate of somebody else's that we drive"),
     package("mariadb-client", "mariadb-dump", "dumps, and the client that ours is compared with"),
     package("mariadb-server", "mariadbd", "a real database"),
     package("minisign", "minisign", "verifying our signatures with the ordinary tool"),

@@ -4,8 +4,7 @@ use std::sync::LazyLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use entracte_model::UnixMs;
-use entracte_model::gate::{self, PageKind, Phase, State};
+use entracte_model::gate::{self, PageKind, Phase};
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -121,24 +120,8 @@ fn problem(
     strings: &Strings,
     retry_s: u64,
 ) -> Response<Answer> {
-    let body = problem_json(status, words, view, strings, retry_s);
-    let mut response = Response::new(Answer::whole(body.to_string()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    response
-}
-
-fn problem_json(
-    status: StatusCode,
-    words: &Words,
-    view: &View,
-    strings: &Strings,
-    retry_s: u64,
-) -> Value {
     let goal = &view.state.goal;
-    json!({
+    let body = json!({
         "type": "about:blank",
         "title": words.title,
         "status": status.as_u16(),
@@ -152,26 +135,13 @@ fn problem_json(
         "message": message_for(goal, strings),
         "version": goal.version,
         "notes_url": goal.notes_url,
-    })
-}
-
-/// The page and the problem document of `kind` as files, for a gate of another make. Nobody can be
-/// asked from such a page how things are: it comes again by itself.
-pub(crate) fn still(
-    state: &State,
-    now: UnixMs,
-    kind: PageKind,
-    language: &str,
-    game_name: &str,
-) -> (String, String) {
-    let strings = strings::choose(language, &[]);
-    let view = View { state: state.clone(), now, ahead: None, enter: false };
-    let game = if game_name.trim().is_empty() { strings.the_game } else { game_name.trim() };
-    let retry_s = gate::retry_after_s(state, now, 0.0);
-    let mut words = Words::of(strings, kind, &view, game);
-    words.is_still = true;
-    let problem = problem_json(StatusCode::SERVICE_UNAVAILABLE, &words, &view, strings, retry_s);
-    (document(strings, &words, retry_s), problem.to_string())
+    });
+    let mut response = Response::new(Answer::whole(body.to_string()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
 }
 
 /// Text that cannot become markup, in elements and in quoted attributes.

@@ -42,9 +42,6 @@
     }).catch(function () { again(15000); });
   }
   setInterval(show, 1000);
-  if (d.still) {
-    skew = 0;
-    setTimeout(function () { location.replace(location.href); }, d.poll * (0.8 + Math.random() * 0.4));
-  } else again(d.poll);
   show();
+  again(d.poll);
 })();

@@ -25,8 +25,6 @@ pub(crate) struct Words {
     pub(crate) message: Option<String>,
     pub(crate) notes_url: Option<String>,
     pub(crate) is_fault: bool,
-    /// A file: nobody answers what the page asks.
-    pub(crate) is_still: bool,
     phase: Phase,
     until: Option<UnixMs>,
     late: &'static str,
@@ -96,7 +94,6 @@ impl Words {
             message: message_for(goal, strings).map(str::to_owned),
             notes_url: goal.notes_url.clone(),
             is_fault: false,
-            is_still: false,
             phase: view.state.phase,
             until: None,
             late: strings.late,
@@ -113,7 +110,6 @@ impl Words {
             "late": if self.phase.is_fenced() { Some(self.late) } else { None },
             "open": strings.waiting_title,
             "fault": self.is_fault,
-            "still": self.is_still,
             "poll": retry_s.min(if self.is_fault { 5 } else { 10 }) * 1_000,
         })
     }
