@@ -26,6 +26,25 @@ pub enum Exit {
     Unwell = 6,
     /// Another release is at work.
     Busy = 7,
+    /// The machine of the game cannot be reached, or no longer: a release that began goes on.
+    Unreached = 8,
+}
+
+impl Exit {
+    /// The code with this number, as another process ended with it.
+    pub fn of(code: u8) -> Self {
+        match code {
+            0 => Exit::Done,
+            2 => Exit::Usage,
+            3 => Exit::Refused,
+            4 => Exit::TakenBack,
+            5 => Exit::Asks,
+            6 => Exit::Unwell,
+            7 => Exit::Busy,
+            8 => Exit::Unreached,
+            _ => Exit::Broken,
+        }
+    }
 }
 
 /// The list of exit codes for `entracte --help` and the manual.
@@ -38,7 +57,8 @@ Exit codes:
   4  the release was taken back: production is the old version, to the byte
   5  a person must decide (entracte log says what); the gate stays as it is
   6  the release is live and the watch finds it unwell (entracte rollback)
-  7  another release is at work";
+  7  another release is at work
+  8  the machine of the game cannot be reached; a release that began goes on by itself";
 
 /// An error at the edge: what to print, and how to end.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ mod dashboard;
 mod demo;
 mod duties;
 mod exit;
+mod remote;
 mod report;
 
 fn main() -> std::process::ExitCode {

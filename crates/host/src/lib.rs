@@ -14,6 +14,7 @@ pub mod local;
 pub mod lock;
 pub mod op;
 pub mod tree;
+pub mod wire;
 
 pub use error::HostError;
 pub use local::Local;

@@ -11,4 +11,6 @@ pub mod php;
 pub mod players;
 pub mod postgres;
 pub mod process;
+pub mod relay;
+pub mod sshd;
 pub mod taverne;

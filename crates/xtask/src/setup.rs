@@ -32,6 +32,8 @@ const PACKAGES: &[Package] = &[
     package("minisign", "minisign", "verifying our signatures with the ordinary tool"),
     package("mount", "mount", "full disks and trees on two file systems"),
     package("nginx", "nginx", "the web server of the test game"),
+    package("openssh-client", "ssh", "reaching the machine of the game"),
+    package("openssh-server", "sshd", "a real machine of the game, on loopback"),
     package("php-cli", "php", "the test game's cron worker"),
     package("php-fpm", "php-fpm", "the test game"),
     package("php-mysql", "", "the test game's database driver"),

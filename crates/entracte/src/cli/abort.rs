@@ -13,9 +13,13 @@ use crate::exit::{Exit, Failure};
   entracte abort
 
 Once players are in again, nothing is taken back silently: use `entracte rollback`.")]
-pub struct Args {}
+pub struct Args {
+    /// Ask for it and do not follow it
+    #[arg(long)]
+    pub detach: bool,
+}
 
-pub fn run(app: &App, _: &Args) -> Result<Exit, Failure> {
+pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let (_, target, mut store) = app.production()?;
     let Some(release) = store.unfinished()? else {
         return Err(Failure::refused("no release is under way")
@@ -26,11 +30,16 @@ pub fn run(app: &App, _: &Args) -> Result<Exit, Failure> {
         let pid =
             pid.ok_or_else(|| Failure::broken("the running release left no process number"))?;
         rustix::process::kill_process(pid, Signal::INT)?;
+        if args.detach {
+            let text = format!("{} was asked to stop at its next safe point", release.id);
+            app.print(text, &json!({ "release": release.id, "runner": owner.pid }));
+            return Ok(Exit::Done);
+        }
         return follow::follow(app, &target, release.id, None);
     }
     if store.forget_unbegun(release.id)? {
         app.print(format!("{} was called off", release.id), &json!({ "called_off": release.id }));
         return Ok(Exit::Done);
     }
-    resume::take_up(app, false, &["--abort", "--retry"])
+    resume::take_up(app, args.detach, &["--abort", "--retry"])
 }

@@ -36,20 +36,20 @@ and the release goes on by itself."
 )]
 pub struct Args {
     /// A version or a package; without it, the newest package, or a new one of the next version
-    package: Option<String>,
+    pub package: Option<String>,
     /// Do not ask
     #[arg(long, short)]
-    yes: bool,
+    pub yes: bool,
     /// Show the plan and do nothing
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
     /// Start at this local time, after so long (`+2h`), or in the `quietest` hour of the coming
     /// week; `entracte up` or `entracte serve` must run then
     #[arg(long, value_name = "WHEN")]
-    at: Option<String>,
+    pub at: Option<String>,
     /// Start it and do not follow it
     #[arg(long)]
-    detach: bool,
+    pub detach: bool,
 }
 
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
@@ -98,10 +98,7 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     }
     let runner = follow::start(&config, &target, plan.id, &[])?;
     if args.detach {
-        let text =
-            format!("{} is under way; `entracte log -f` follows it", app.paint.bold(plan.id));
-        app.print(text, &json!({ "release": plan.id }));
-        return Ok(Exit::Done);
+        return Ok(follow::detached(app, plan.id, &runner));
     }
     follow::follow(app, &target, plan.id, Some(runner))
 }
@@ -146,7 +143,7 @@ pub fn nothing_under_way(store: &mut Store, target: &Target) -> Result<(), Failu
 }
 
 /// A freeze is for everybody, whatever the package.
-fn not_frozen(store: &Store) -> Result<(), Failure> {
+pub fn not_frozen(store: &Store) -> Result<(), Failure> {
     match store.setting("freeze")? {
         Some(why) => Err(Failure::refused(format!("releases are frozen: {why}"))
             .hint("`entracte history --unfreeze` ends the freeze")),
@@ -155,7 +152,7 @@ fn not_frozen(store: &Store) -> Result<(), Failure> {
 }
 
 /// What is deployed.
-enum Package {
+pub enum Package {
     /// A package that is there, or was just made.
     There(std::path::PathBuf),
     /// Only its plan: a dry run makes nothing.
@@ -163,7 +160,7 @@ enum Package {
 }
 
 /// The package that is meant, made first where it is not there yet.
-fn package(
+pub fn package(
     app: &App,
     args: &Args,
     config: &Config,
@@ -195,7 +192,7 @@ fn package(
 }
 
 /// What preflight would refuse anyway is refused before anything is planned.
-fn judge(
+pub fn judge(
     target: &Target,
     store: &Store,
     record: &entracte_model::record::Record,
@@ -220,7 +217,7 @@ fn judge(
     })
 }
 
-fn confirm(app: &App, args: &Args, plan: &Plan) -> Result<(), Failure> {
+pub fn confirm(app: &App, args: &Args, plan: &Plan) -> Result<(), Failure> {
     if args.yes {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use entracte_model::time::human_bytes;
 use entracte_release::fault::chain;
 use entracte_release::smoke::{Check, Jar, Tester};
 use entracte_release::{Store, Target, backups};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::App;
 use crate::exit::{Exit, Failure};
@@ -49,14 +49,33 @@ pub fn run(app: &App, _: &Args) -> Result<Exit, Failure> {
 }
 
 fn print(app: &App, findings: &[Finding]) {
-    let mut values = Vec::new();
+    show(app, &findings.iter().map(value).collect::<Vec<_>>());
+}
+
+fn value(finding: &Finding) -> Value {
+    let (level, text, hint) = match finding {
+        Finding::Good(text) => ("good", text, None),
+        Finding::Worth(text, hint) => ("warning", text, Some(*hint)),
+        Finding::Bad(text, hint) => ("bad", text, Some(*hint)),
+    };
+    json!({ "level": level, "text": text, "hint": hint })
+}
+
+/// Whether the key that signs here is one that the target takes.
+pub fn own_key(config: &crate::config::Config, target: &Target) -> Value {
+    value(&key(&config.secret_key(), target))
+}
+
+/// Shows findings, of this machine or another one.
+pub fn show(app: &App, findings: &[Value]) {
     for finding in findings {
-        let (sign, level, text, hint) = match finding {
-            Finding::Good(text) => (app.paint.good("✓"), "good", text, None),
-            Finding::Worth(text, hint) => (app.paint.warn("!"), "warning", text, Some(*hint)),
-            Finding::Bad(text, hint) => (app.paint.bad("✗"), "bad", text, Some(*hint)),
+        let level = finding["level"].as_str().unwrap_or_default();
+        let sign = match level {
+            "good" => app.paint.good("✓"),
+            "warning" => app.paint.warn("!"),
+            _ => app.paint.bad("✗"),
         };
-        values.push(json!({ "level": level, "text": text, "hint": hint }));
+        let (text, hint) = (finding["text"].as_str().unwrap_or_default(), finding["hint"].as_str());
         let mut lines = format!("{sign} {text}");
         if let Some(hint) = hint {
             lines.push_str(&format!("\n    {}", app.paint.dim(hint)));
@@ -66,7 +85,7 @@ fn print(app: &App, findings: &[Finding]) {
             _ => app.say(lines),
         }
     }
-    app.document(&json!(values));
+    app.document(&json!(findings));
 }
 
 fn key(secret: &Path, target: &Target) -> Finding {

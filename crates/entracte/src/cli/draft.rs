@@ -17,6 +17,7 @@ use entracte_release::{Store, Target};
 use super::scripts::{self, ScriptTrouble};
 use crate::config::Config;
 use crate::exit::{Failure, of_fault};
+use crate::report::out;
 
 /// Everything that the next package would be made of.
 pub struct Draft {
@@ -259,9 +260,15 @@ fn documents(
 }
 
 fn look_for_drift(config: &Config, target: &Target, waiting: &[PathBuf]) -> Result<Drift, Failure> {
-    let (Some(development), Some(production)) =
-        (config.development_database()?, target.database.as_ref())
-    else {
+    let development = config.development_database()?;
+    let far = config.file.target.get(&target.environment).and_then(|there| there.ssh.as_ref());
+    if let (Some(_), Some(host)) = (&development, far) {
+        out::note(format!(
+            "note: the development database was not compared: production's is on {host}; \
+             `entracte rehearse` runs the scripts on a copy there"
+        ));
+    }
+    let (Some(development), Some(production)) = (development, target.database.as_ref()) else {
         return Ok(Drift::default());
     };
     let dir = tempfile::tempdir()?;

@@ -55,6 +55,13 @@ pub fn start(
     Ok(child)
 }
 
+/// Says that a release is under way, for whoever does not follow it.
+pub fn detached(app: &App, id: ReleaseId, runner: &Child) -> Exit {
+    let text = format!("{} is under way; `entracte log -f` follows it", app.paint.bold(id));
+    app.print(text, &serde_json::json!({ "release": id, "runner": runner.id() }));
+    Exit::Done
+}
+
 /// Follows a release to its end. The first Ctrl-C asks for it to be taken back and goes on
 /// following; the second one stops following, while the release goes on by itself.
 pub fn follow(

@@ -24,11 +24,11 @@ use crate::report::out;
   entracte gate serve             (the gate process, as a service runs it)")]
 pub struct Args {
     #[command(subcommand)]
-    what: What,
+    pub what: What,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum What {
+pub enum What {
     /// Show the phase, who is in, and whether the game answers
     Status {
         /// Show it again every second
@@ -56,7 +56,7 @@ enum What {
 }
 
 #[derive(Debug, clap::Args)]
-struct Words {
+pub struct Words {
     /// How long it will take; shown to the players with a countdown
     #[arg(long = "for", value_name = "DURATION")]
     length: Option<Duration>,

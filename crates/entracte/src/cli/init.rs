@@ -13,12 +13,14 @@ use super::App;
 use crate::config::keys::KEYS;
 use crate::config::{Config, NAME};
 use crate::exit::{Exit, Failure};
+use crate::remote;
 
 /// Write entracte.toml with what is found here, and make production known
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   entracte init
   entracte init --root /var/www/game --upstream 127.0.0.1:8081
+  entracte init --ssh deploy@game.example.org --root /var/www/game
   entracte init --production-version 1.0     (take production as it stands for 1.0)
 
 A file that is there is never overwritten.")]
@@ -38,6 +40,12 @@ pub struct Args {
     /// Take production as it stands for this version
     #[arg(long, value_name = "VERSION")]
     production_version: Option<Version>,
+    /// The machine of the game, where it is another than this one
+    #[arg(long, value_name = "USER@HOST")]
+    ssh: Option<String>,
+    /// Make no signing key: on the machine of the game there is none
+    #[arg(long, hide = true)]
+    no_key: bool,
     /// Explain every key of the configuration, and write nothing
     #[arg(long)]
     explain: bool,
@@ -70,7 +78,7 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let config = Config::load(Some(&path))
         .map_err(|error| Failure::usage(entracte_release::fault::chain(&error)))?;
     let secret = config.secret_key();
-    if !secret.exists() {
+    if !secret.exists() && !args.no_key {
         let public = key(&secret, &mut did)?;
         did.push(format!("add its public key to `keys` of the target: {public}"));
     }
@@ -129,6 +137,9 @@ fn key(path: &Path, did: &mut Vec<String>) -> Result<String, Failure> {
 /// Takes production as it stands: its tree becomes the manifest that the first release builds upon.
 fn baseline(app: &App, config: &Config, version: &Version) -> Result<String, Failure> {
     let target = app.target(config)?;
+    if let Some(said) = remote::baseline(app, config, version)? {
+        return Ok(said);
+    }
     std::fs::create_dir_all(&target.state).map_err(|error| {
         Failure::broken(format!("{} cannot be made: {error}", target.state.display()))
             .hint("make it for this user, or set `state` of the target to another folder")
@@ -226,6 +237,10 @@ impl Found {
         let reload = if self.php { "\"systemctl reload php8.2-fpm\"" } else { "" };
         let persist = list(&self.persist);
         let volatile = list(&self.volatile);
+        let ssh = match &args.ssh {
+            Some(host) => format!("ssh = {host:?}"),
+            None => "# ssh = \"deploy@game.example.org\"".into(),
+        };
         let lines = [
             (
                 "# What Entracte found here. `entracte init --explain` says what every key is for.",
@@ -243,6 +258,7 @@ impl Found {
             ("changes = \"changes\"", "what `entracte note` writes"),
             ("", ""),
             ("[target.production]", ""),
+            (&ssh, "the machine of the game, as your `ssh` knows it"),
             (&format!("root = {root:?}"), "what the web server serves"),
             (&format!("state = {state:?}"), "where Entracte keeps journal, packages, backups"),
             (&format!("persist = [{persist}]"), "belongs to production: configuration, uploads"),
@@ -306,6 +322,8 @@ mod tests {
             upstream: None,
             project: None,
             production_version: None,
+            ssh: None,
+            no_key: false,
             explain: false,
         };
         let text = Found::look(dir.path()).render(&args, "taverne", "RWQkey");

@@ -15,10 +15,10 @@ use crate::report::Live;
   entracte log r7 --json")]
 pub struct Args {
     /// The release; without it, the last one
-    release: Option<ReleaseId>,
+    pub release: Option<ReleaseId>,
     /// Follow it to its end
     #[arg(long, short)]
-    follow: bool,
+    pub follow: bool,
 }
 
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {

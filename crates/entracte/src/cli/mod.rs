@@ -2,43 +2,49 @@
 
 mod abort;
 mod adopt;
+mod agent;
 mod backup;
+mod bootstrap;
 mod completions;
 mod demo;
-mod deploy;
+pub mod deploy;
 mod diff;
-mod doctor;
-mod draft;
+pub mod doctor;
+pub mod draft;
 pub mod follow;
 mod gate;
 mod history;
 mod init;
 mod key;
-mod log;
+pub mod log;
 mod note;
 mod pack;
-mod plan;
+pub mod plan;
 mod quiet;
-mod rehearse;
-mod resume;
-mod rollback;
+pub mod rehearse;
+pub mod resume;
+pub mod rollback;
 mod run;
 mod scripts;
 mod serve;
 mod sql;
 mod status;
 mod up;
-mod verify;
+pub mod verify;
 mod when;
+
+pub use abort::Args as AbortArgs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use clap::{Parser, Subcommand};
 use entracte_release::{Store, StoreError, Target};
 
 use crate::config::{Config, ConfigError};
 use crate::exit::{Exit, Failure, TABLE};
+use crate::remote::{self, Remote};
 use crate::report::{Paint, out};
 
 /// Puts a new version of a live browser game into production, and takes it back if it breaks.
@@ -62,22 +68,24 @@ pub struct Global {
         env = "ENTRACTE_CONFIG",
         help_heading = "Global options"
     )]
-    config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     /// The target; without it, the only one, or `production`
     #[arg(long, global = true, value_name = "NAME", help_heading = "Global options")]
-    target: Option<String>,
+    pub target: Option<String>,
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true, help_heading = "Global options")]
-    json: bool,
+    pub json: bool,
     /// Print only what went wrong
     #[arg(long, short, global = true, help_heading = "Global options")]
-    quiet: bool,
+    pub quiet: bool,
 }
 
+/// The commands.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     Demo(demo::Args),
     Init(init::Args),
+    Bootstrap(bootstrap::Args),
     Note(note::Args),
     Status(status::Args),
     Diff(diff::Args),
@@ -103,6 +111,8 @@ enum Command {
     #[command(hide = true)]
     Run(run::Args),
     #[command(hide = true)]
+    Agent(agent::Args),
+    #[command(hide = true)]
     DemoGame(demo::GameArgs),
 }
 
@@ -112,6 +122,8 @@ pub struct App {
     pub global: Global,
     /// How to print.
     pub paint: Paint,
+    /// The connection to the target, where it is on another machine and was asked already.
+    pub link: Mutex<Option<Remote>>,
 }
 
 impl App {
@@ -142,6 +154,9 @@ impl App {
     pub fn production(&self) -> Result<(Config, Target, Store), Failure> {
         let config = self.config()?;
         let target = self.target(&config)?;
+        if let Some(store) = remote::mirror(self, &config, &target)? {
+            return Ok((config, target, store));
+        }
         let store = Store::open_existing(&target.store()).map_err(|error| {
             let exit = match &error {
                 StoreError::Missing { .. } => Exit::Refused,
@@ -192,7 +207,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let app = App { paint: Paint::detect(), global: cli.global };
+    let app = App { paint: Paint::detect(), global: cli.global, link: Mutex::default() };
     match run(&app, cli.command) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
@@ -235,6 +250,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 fn run(app: &App, command: Command) -> Result<Exit, Failure> {
+    if let Some(exit) = remote::elsewhere(app, &command)? {
+        return Ok(exit);
+    }
     match command {
         Command::Demo(args) => demo::run(app, &args),
         Command::DemoGame(args) => demo::game(&args),
@@ -262,6 +280,8 @@ fn run(app: &App, command: Command) -> Result<Exit, Failure> {
         Command::Doctor(args) => doctor::run(app, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Run(args) => run::run(app, &args),
+        Command::Agent(args) => agent::run(app, &args),
+        Command::Bootstrap(args) => bootstrap::run(app, &args),
     }
 }
 

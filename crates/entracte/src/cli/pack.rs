@@ -13,6 +13,7 @@ use super::draft::{Draft, allowed, commit_of};
 use super::status::list;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use crate::remote;
 use crate::report::out;
 
 /// Make the signed package of the next version
@@ -82,7 +83,9 @@ pub fn pack(
         return Ok(None);
     }
     let packed = write(args, config, target, store, &draft, &version)?;
-    store.set_setting(&commit_of(&draft.tree.hash()), draft.commit.as_deref())?;
+    let name = commit_of(&draft.tree.hash());
+    store.set_setting(&name, draft.commit.as_deref())?;
+    remote::remember(app, &name, draft.commit.as_deref())?;
     Ok(Some(packed))
 }
 

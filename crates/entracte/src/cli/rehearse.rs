@@ -19,7 +19,7 @@ that the scripts run, that the smoke tests which ask the database pass, and that
 exact. What it measures goes into `entracte plan`.")]
 pub struct Args {
     /// A version or a package; without it, the newest package
-    package: Option<String>,
+    pub package: Option<String>,
 }
 
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {

@@ -13,7 +13,7 @@ same as if nothing had happened in between.")]
 pub struct Args {
     /// Start it and do not follow it
     #[arg(long)]
-    detach: bool,
+    pub detach: bool,
 }
 
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
@@ -30,7 +30,7 @@ pub fn take_up(app: &App, detach: bool, flags: &[&str]) -> Result<Exit, Failure>
     };
     let runner = follow::start(&config, &target, release.id, flags)?;
     if detach {
-        return Ok(Exit::Done);
+        return Ok(follow::detached(app, release.id, &runner));
     }
     follow::follow(app, &target, release.id, Some(runner))
 }

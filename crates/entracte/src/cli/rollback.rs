@@ -20,16 +20,19 @@ use crate::report::out;
   entracte rollback --dry-run       (the plan and its price)")]
 pub struct Args {
     /// The release to undo; it must be the one that production holds
-    release: Option<ReleaseId>,
+    pub release: Option<ReleaseId>,
     /// Bring the database back to where it was, too: what was played since is lost
     #[arg(long)]
-    with_data: bool,
+    pub with_data: bool,
     /// Do not ask
     #[arg(long, short)]
-    yes: bool,
+    pub yes: bool,
     /// Show the plan and its price, and do nothing
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
+    /// Start it and do not follow it
+    #[arg(long)]
+    pub detach: bool,
 }
 
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
@@ -43,12 +46,18 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let price = price(&target, &store, &plan)?;
     if args.dry_run {
         let text = format!("{}\n{}", super::plan::render(app, &plan), price.text);
-        app.print(text, &json!({ "plan": plan, "price": price.value }));
+        app.print(
+            text,
+            &json!({ "plan": plan, "price": price.value, "price_in_words": price.text }),
+        );
         return Ok(Exit::Done);
     }
-    confirm(app, args, &plan, &price)?;
+    confirm(app, args, &plan, &price.text)?;
     store.create_release(&plan, now(), None)?;
     let runner = follow::start(&config, &target, plan.id, &[])?;
+    if args.detach {
+        return Ok(follow::detached(app, plan.id, &runner));
+    }
     follow::follow(app, &target, plan.id, Some(runner))
 }
 
@@ -108,13 +117,17 @@ fn price(target: &Target, store: &Store, plan: &Plan) -> Result<Price, Failure> 
     Ok(Price { text, value })
 }
 
-fn confirm(app: &App, args: &Args, plan: &Plan, price: &Price) -> Result<(), Failure> {
+/// Asks whether to go back, the price being said first.
+pub fn confirm(app: &App, args: &Args, plan: &Plan, price: &str) -> Result<(), Failure> {
     if args.yes {
-        app.say(&price.text);
+        // For programs there is one document, and it comes later.
+        if !args.detach {
+            app.say(price);
+        }
         return Ok(());
     }
     somebody_to_ask(app)?;
-    out::line(format!("{}\n{}", super::plan::render(app, plan), price.text));
+    out::line(format!("{}\n{price}", super::plan::render(app, plan)));
     match agreed(&format!("Go back to {}?", plan.to.version))? {
         true => Ok(()),
         false => Err(Failure::refused("not gone back; nothing was changed")),

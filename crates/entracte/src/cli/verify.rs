@@ -22,7 +22,7 @@ use crate::report::out;
   entracte verify dist/taverne-1.1.0.tar.zst   (a package, byte by byte)")]
 pub struct Args {
     /// A package; without it, production is verified
-    package: Option<PathBuf>,
+    pub package: Option<PathBuf>,
     /// Repair production from the packages that it was given
     #[arg(long, conflicts_with = "package")]
     heal: bool,

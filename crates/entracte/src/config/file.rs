@@ -79,6 +79,10 @@ pub struct Announce {
 /// One production.
 #[derive(Debug, Deserialize)]
 pub struct Target {
+    pub ssh: Option<String>,
+    #[serde(default)]
+    pub ssh_options: Vec<String>,
+    pub remote_binary: Option<String>,
     pub root: PathBuf,
     pub state: PathBuf,
     #[serde(default)]

@@ -78,6 +78,19 @@ pub const KEYS: &[Key] = &[
         "none",
         "A channel: `https://…`, `webhook+https://secret@…`, `discord://id/token`, or `env:NAME`.",
     ),
+    key(
+        "target.*.ssh",
+        "user@host",
+        "none",
+        "The machine of the game, as your `ssh` knows it; without it, this machine.",
+    ),
+    key("target.*.ssh_options", "list", "[]", "Options for `ssh`, as after its `-o`."),
+    key(
+        "target.*.remote_binary",
+        "file",
+        "`.local/bin/entracte`",
+        "Where the program is on that machine, from the user's home there.",
+    ),
     key("target.*.root", "folder", "required", "The tree that the web server serves."),
     key(
         "target.*.state",

@@ -4,6 +4,7 @@ pub mod check;
 pub mod edit;
 pub mod file;
 pub mod keys;
+mod remote;
 mod sense;
 pub mod smoke;
 pub mod units;
@@ -17,6 +18,8 @@ use entracte_db::{
 use entracte_gate::{GateConfig, Upstream};
 use entracte_release::target::{Announce, Backup, Hooks, Pace, Target};
 use toml::de::DeTable;
+
+pub use remote::Far;
 
 use check::{line_of, nearest, unknown};
 
@@ -220,9 +223,12 @@ impl Config {
         };
         let gate = self.gate(name)?;
         let url = self.gate_url(target);
+        // Passwords and addresses of channels are the far machine's own, where there is one.
+        let far = target.ssh.is_some();
         let database = target
             .database
             .as_ref()
+            .filter(|_| !far)
             .map(|database| self.database(&format!("target.{name}.database"), database))
             .transpose()?;
         Ok(Target {
@@ -266,7 +272,7 @@ impl Config {
                     monthly: target.backup.monthly,
                 },
             },
-            announce: self.announce(&url)?,
+            announce: self.announce(&url, far)?,
             keep: target.keep,
             state,
         })
@@ -319,9 +325,9 @@ impl Config {
         })
     }
 
-    fn announce(&self, gate_url: &str) -> Result<Announce, ConfigError> {
+    fn announce(&self, gate_url: &str, far: bool) -> Result<Announce, ConfigError> {
         let mut channels = Vec::new();
-        for (name, address) in &self.file.announce.channels {
+        for (name, address) in self.file.announce.channels.iter().filter(|_| !far) {
             let key = format!("announce.channels.{name}");
             let address = match address.strip_prefix("env:") {
                 Some(variable) => std::env::var(variable).map_err(|_| {

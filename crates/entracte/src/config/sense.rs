@@ -50,6 +50,7 @@ impl Config {
             );
             return wrong("state", message);
         }
+        self.judge_far(name, target)?;
         if target.smoke_passes == 0 {
             return wrong("smoke_passes", "expected at least 1, found 0".into());
         }

@@ -16,6 +16,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use entracte_testbed::process::{free_port, quoted, runs, wait_until};
+use entracte_testbed::sshd::Sshd;
 use serde_json::Value;
 
 pub use game::Game;
@@ -69,6 +70,8 @@ pub struct Small {
     pub game: Game,
     /// What its database must hold.
     pub reference: Reference,
+    /// The way to production, where it is on "another" machine: a real sshd on loopback.
+    pub sshd: Option<Sshd>,
     url: String,
     bought: u32,
     gate: Option<Child>,
@@ -85,10 +88,29 @@ impl Small {
         })
     }
 
+    /// As [`Small::start`], with production behind a real sshd; `env` is set for whatever runs there.
+    pub fn start_far(version: &str, env: &[(&str, &str)]) -> Self {
+        let dir = tempfile::Builder::new().prefix("small-").tempdir().unwrap();
+        let sshd = Sshd::start(&dir.path().join("ssh"), env);
+        let places = Places { web: dir.path().join("www"), state: dir.path().join("state") };
+        Self::start_in(dir, version, "", places, Some(sshd))
+    }
+
     /// As [`Small::start`], with lines at the end of the configuration, elsewhere.
     pub fn start_with(version: &str, more: &str, places: impl FnOnce(&Path) -> Places) -> Self {
         let dir = tempfile::Builder::new().prefix("small-").tempdir().unwrap();
-        let Places { web, state } = places(dir.path());
+        let places = places(dir.path());
+        Self::start_in(dir, version, more, places, None)
+    }
+
+    fn start_in(
+        dir: tempfile::TempDir,
+        version: &str,
+        more: &str,
+        places: Places,
+        sshd: Option<Sshd>,
+    ) -> Self {
+        let Places { web, state } = places;
         let (dev, root) = (dir.path().join("dev"), web.join("game"));
         let database = dir.path().join("game.sqlite");
         for folder in [&root, &state, &dev.join("source"), &dev.join("SQL"), &dev.join("changes")] {
@@ -107,6 +129,7 @@ impl Small {
             state,
             game,
             reference,
+            sshd,
             url,
             bought: 0,
             gate: None,
@@ -124,6 +147,10 @@ impl Small {
         let key = entracte_package::keys::generate(&self.dev.join("../sign.key")).unwrap().0;
         let hooks = self.dev.join("../hooks.log");
         let note = |word: &str| format!("echo {word} >> {}", quoted(&hooks));
+        let way = self.sshd.as_ref().map_or_else(String::new, |sshd| {
+            let (options, binary) = (sshd.options(sshd.port), ENTRACTE);
+            format!("ssh = \"game\"\nssh_options = {options:?}\nremote_binary = {binary:?}")
+        });
         let text = format!(
             r#"
 project = "inn"
@@ -133,6 +160,7 @@ dir = "source"
 key = "../sign.key"
 
 [target.production]
+{way}
 root = {root:?}
 state = {state:?}
 persist = ["settings.ini"]
@@ -201,7 +229,7 @@ http = "GET /count"
 
     /// Starts the gate alone: nobody takes up what a dead runner left.
     pub fn start_gate(&mut self) {
-        let child = self.command(&["gate", "serve"]);
+        let child = self.there(&["gate", "serve"]);
         self.gate = Some(in_background(child, &self.dev.join("../gate.log")));
         let log = self.dev.join("../gate.log");
         let answers = wait_until(PATIENCE_MS, || self.run(&["gate", "status"]).status.success());
@@ -215,8 +243,7 @@ http = "GET /count"
 
     /// Starts the daily duties, which take up what a dead runner left.
     pub fn start_duties(&mut self) {
-        self.duties =
-            Some(in_background(self.command(&["serve"]), &self.dev.join("../duties.log")));
+        self.duties = Some(in_background(self.there(&["serve"]), &self.dev.join("../duties.log")));
     }
 
     /// A command of ours, on the development machine.
@@ -224,6 +251,25 @@ http = "GET /count"
         let mut command = Command::new(ENTRACTE);
         command.args(args).current_dir(&self.dev).stdin(Stdio::null());
         command
+    }
+
+    /// A command of ours on the machine of the game.
+    pub fn there(&self, args: &[&str]) -> Command {
+        if self.sshd.is_none() {
+            return self.command(args);
+        }
+        let config = self.state.join("entracte.toml");
+        let mut command = self.command(&["--config", &config.to_string_lossy()]);
+        command.args(args);
+        command
+    }
+
+    /// Changes the configuration of the development machine.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let path = self.dev.join("entracte.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        fs::write(path, text.replace(from, to)).unwrap();
     }
 
     /// Runs one of our commands.

@@ -5,6 +5,7 @@
 //! that returned. There is one writer at a time, the holder of the release lock; readers
 //! (`entracte log -f`, the dashboard) come and go.
 
+mod excerpt;
 mod journal;
 mod outbox;
 mod production;

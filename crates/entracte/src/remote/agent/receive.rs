@@ -1,0 +1,169 @@
+//! Takes a package: its record is verified and judged before anything of its content is taken.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use entracte_host::wire::{Frame, Tell, frame};
+use entracte_model::Manifest;
+use entracte_package::PackageError;
+use entracte_package::archive::{self, RECORD_BYTES_MAX, Verified};
+use entracte_package::thin::{Inbox, Offer};
+use entracte_release::Target;
+use rustix::fs::FlockOperation;
+
+use super::{Agent, Answered, End, SILENCE_MS_MAX};
+use crate::cli::deploy::judge;
+use crate::exit::{Exit, Failure};
+
+/// How many streams are asked for: one that refers to files which are not what they should be is
+/// followed by one without them.
+const STREAMS_MAX: usize = 3;
+
+/// A package whose record was judged, and where it goes.
+struct Awaited {
+    target: Target,
+    verified: Verified,
+    base: Manifest,
+    /// The finished archive.
+    whole: PathBuf,
+    /// Held as long as something arrives; the kernel drops it with us.
+    _turn: File,
+}
+
+impl Agent {
+    /// Takes the package that is offered, of which earlier connections may have brought a part.
+    pub(super) fn receive(&mut self, bytes: u64) -> Answered {
+        if bytes > RECORD_BYTES_MAX {
+            let message = format!("an offer of {bytes} bytes; at most {RECORD_BYTES_MAX}");
+            return Err(End::Told(Failure::refused(message)));
+        }
+        let offer = self.blob(bytes)?;
+        let awaited = match self.judged(&offer) {
+            Ok(awaited) => awaited,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if awaited.is_there() {
+            return self.received(&awaited);
+        }
+        match self.streams(&awaited)? {
+            Ok(()) => self.received(&awaited),
+            Err(failure) => Ok(Err(failure)),
+        }
+    }
+
+    fn received(&mut self, awaited: &Awaited) -> Answered {
+        self.tell(&Tell::Received { path: awaited.whole.display().to_string() }).map(Ok)
+    }
+
+    /// Whether a release would take this package, as far as its record tells.
+    fn judged(&self, offer: &[u8]) -> Result<Awaited, Failure> {
+        let target = self.target()?;
+        let offer = Offer::from_bytes(offer).map_err(PackageError::from).map_err(refused)?;
+        let verified = offer.verify(&target.trusted_keys).map_err(refused)?;
+        let store = self.store()?;
+        judge(&target, &store, &verified.record)?;
+        let base = match &verified.record.base {
+            Some(base) => store.manifest(&base.manifest)?,
+            None => Manifest::default(),
+        };
+        let folder = target.state.join("incoming");
+        std::fs::create_dir_all(&folder)?;
+        let record = &verified.record;
+        let whole = folder.join(format!("{}-{}.tar.zst", record.project, record.version));
+        let turn = File::options().create(true).append(true).open(folder.join("lock"))?;
+        // A connection that died without our knowing falls silent, and then gives up its turn.
+        rustix::fs::flock(&turn, FlockOperation::LockExclusive)?;
+        Ok(Awaited { target, verified, base, whole, _turn: turn })
+    }
+
+    /// Asks for what is lacking until nothing is, and makes the archive of it.
+    fn streams(&mut self, awaited: &Awaited) -> Answered {
+        let dir = awaited.target.state.join("incoming/objects");
+        let mut inbox = match Inbox::open(&dir, &awaited.verified, &awaited.base) {
+            Ok(inbox) => inbox,
+            Err(error) => return Ok(Err(refused(error))),
+        };
+        for _ in 0..STREAMS_MAX {
+            let wants = inbox.wants();
+            if wants.is_empty() {
+                return Ok(finish(inbox, awaited));
+            }
+            let json = serde_json::to_vec(&wants).map_err(io::Error::from)?;
+            self.tell(&Tell::Blob { bytes: json.len() as u64 })?;
+            frame::write_data(&mut self.out, &json)?;
+            self.out.flush()?;
+            self.stream(&mut inbox, awaited)?;
+        }
+        Ok(match inbox.wants().is_empty() {
+            true => finish(inbox, awaited),
+            false => Err(Failure::broken("the package did not arrive whole").hint("try again")),
+        })
+    }
+
+    /// Takes one stream. After one that cannot be understood the connection ends: nobody knows
+    /// where in it the next message would begin.
+    fn stream(&mut self, inbox: &mut Inbox, awaited: &Awaited) -> Result<(), End> {
+        let mut stream = Stream { agent: self, piece: Vec::new(), at: 0, end: None };
+        let never = AtomicBool::new(false);
+        let taken = inbox.receive(&mut stream, &awaited.target.root, &mut |_| {}, &never);
+        let (end, is_used_up) = (stream.end.take(), stream.at == stream.piece.len());
+        match (end, taken) {
+            (Some(end), _) => Err(end),
+            (None, Err(error)) => Err(End::Told(refused(error))),
+            (None, Ok(_)) if is_used_up => Ok(()),
+            (None, Ok(_)) => Err(End::Told(Failure::usage("more came than the stream has"))),
+        }
+    }
+}
+
+impl Awaited {
+    /// Whether exactly this package arrived before.
+    fn is_there(&self) -> bool {
+        let opened = archive::open(&self.whole, &self.target.trusted_keys);
+        opened.is_ok_and(|archive| {
+            archive.verified().text == self.verified.text && archive.verify_all(&mut |_| {}).is_ok()
+        })
+    }
+}
+
+fn finish(inbox: Inbox, awaited: &Awaited) -> Result<(), Failure> {
+    inbox.assemble(&awaited.whole, &mut |_| {})?;
+    Ok(inbox.remove()?)
+}
+
+fn refused(error: PackageError) -> Failure {
+    Failure { exit: Exit::Refused, ..Failure::from(error) }
+        .hint("packages are trusted by `keys` of the target in entracte.toml")
+}
+
+/// The data frames of a connection as one stream.
+struct Stream<'a> {
+    agent: &'a mut Agent,
+    piece: Vec<u8>,
+    at: usize,
+    end: Option<End>,
+}
+
+impl Read for Stream<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.piece.len() {
+            match self.agent.frame(SILENCE_MS_MAX) {
+                Ok(Frame::Data(piece)) => (self.piece, self.at) = (piece, 0),
+                Ok(Frame::Message(_)) => {
+                    let told = Failure::usage("expected the rest of a package");
+                    self.end = Some(End::Told(told));
+                }
+                Err(end) => self.end = Some(end),
+            }
+            if self.end.is_some() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let read = into.len().min(self.piece.len() - self.at);
+        into[..read].copy_from_slice(&self.piece[self.at..self.at + read]);
+        self.at += read;
+        Ok(read)
+    }
+}
