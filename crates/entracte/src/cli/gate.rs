@@ -24,11 +24,18 @@ use crate::report::out;
   entracte gate serve             (the gate process, as a service runs it)")]
 pub struct Args {
     #[command(subcommand)]
-    pub what: What,
+    what: What,
+}
+
+impl Args {
+    /// Whether the gate process itself is meant.
+    pub fn is_service(&self) -> bool {
+        matches!(self.what, What::Serve)
+    }
 }
 
 #[derive(Debug, clap::Subcommand)]
-pub enum What {
+enum What {
     /// Show the phase, who is in, and whether the game answers
     Status {
         /// Show it again every second
@@ -56,7 +63,7 @@ pub enum What {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Words {
+struct Words {
     /// How long it will take; shown to the players with a countdown
     #[arg(long = "for", value_name = "DURATION")]
     length: Option<Duration>,

@@ -19,7 +19,7 @@ use std::sync::{MutexGuard, PoisonError};
 use entracte_model::Version;
 use entracte_release::{Store, Target};
 
-use crate::cli::{App, Command, gate};
+use crate::cli::{App, Command};
 use crate::config::{Config, Far};
 use crate::exit::{Exit, Failure};
 
@@ -39,9 +39,7 @@ pub fn elsewhere(app: &App, command: &Command) -> Result<Option<Exit>, Failure> 
         C::Verify(args) if args.package.is_none() => {
             with_far(app, |config, far| there::run(app, config, far))
         }
-        C::Gate(args) if matches!(args.what, gate::What::Serve) => {
-            with_far(app, |_, far| Err(service(&far)))
-        }
+        C::Gate(args) if args.is_service() => with_far(app, |_, far| Err(service(&far))),
         C::Up(_) | C::Serve(_) => with_far(app, |_, far| Err(service(&far))),
         C::Gate(_) => with_far(app, |config, far| there::run(app, config, far)),
         C::Doctor(_) => with_far(app, |config, far| there::doctor(app, config, far)),
