@@ -1,7 +1,7 @@
 //! Real servers for tests and benchmarks: MariaDB, php-fpm, nginx, a whole game with players.
 
-pub mod bulk;
 pub mod browser;
+pub mod bulk;
 pub mod cron;
 pub mod http;
 pub mod machine;

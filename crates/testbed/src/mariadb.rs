@@ -132,8 +132,8 @@ impl Mariadb {
     /// Where it does not end, or `into` is on another file system.
     pub fn shut_down_into(self, into: &Path) {
         self.root().query_drop("SHUTDOWN").expect("a server that can be shut down");
-        let ended = wait_until(SHUT_DOWN_MS_MAX, || !self.server.runs());
-        assert!(ended, "mariadbd did not end:\n{}", self.server.log_tail());
+        let ended = wait_until(SHUT_DOWN_MS_MAX, || !self.locked().runs());
+        assert!(ended, "mariadbd did not end:\n{}", self.locked().log_tail());
         fs::rename(&self.data_dir, into).expect("the data directory in its place");
     }
 
