@@ -32,6 +32,13 @@ pub struct Args {
     pub what: What,
 }
 
+impl Args {
+    /// Whether the gate process itself is meant.
+    pub fn is_service(&self) -> bool {
+        matches!(self.what, What::Serve)
+    }
+}
+
 #[derive(Debug, clap::Subcommand)]
 pub enum What {
     /// Show the phase, who is in, and whether the game answers

@@ -43,6 +43,13 @@ pub struct Args {
     what: What,
 }
 
+impl Args {
+    /// Whether production's own store would be written to.
+    pub fn writes_production(&self) -> bool {
+        matches!(self.what, What::Baseline { development: false, .. })
+    }
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum What {
     /// List the scripts: which ran when, which wait, which were changed since they ran

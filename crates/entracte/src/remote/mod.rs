@@ -19,7 +19,7 @@ use std::sync::{MutexGuard, PoisonError};
 use entracte_model::Version;
 use entracte_release::{Store, Target};
 
-use crate::cli::{App, Command, gate};
+use crate::cli::{App, Command};
 use crate::config::{Config, Far};
 use crate::exit::{Exit, Failure};
 
@@ -39,9 +39,7 @@ pub fn elsewhere(app: &App, command: &Command) -> Result<Option<Exit>, Failure> 
         C::Verify(args) if args.package.is_none() => {
             with_far(app, |config, far| there::run(app, config, far))
         }
-        C::Gate(args) if matches!(args.what, gate::What::Serve) => {
-            with_far(app, |_, far| Err(service(&far)))
-        }
+        C::Gate(args) if args.is_service() => with_far(app, |_, far| Err(service(&far))),
         C::Up(_) | C::Serve(_) => with_far(app, |_, far| Err(service(&far))),
         C::Gate(_) => with_far(app, |config, far| there::run(app, config, far)),
         C::Doctor(_) => with_far(app, |config, far| there::doctor(app, config, far)),
@@ -50,6 +48,9 @@ pub fn elsewhere(app: &App, command: &Command) -> Result<Option<Exit>, Failure> 
         C::Rollback(args) => with_far(app, |config, far| started::rollback(app, config, far, args)),
         C::Resume(args) => with_far(app, |config, far| started::resume(app, config, far, args)),
         C::Abort(args) => with_far(app, |config, far| started::abort(app, config, far, args)),
+        // These need both sides at once, and an excerpt of the store is not production.
+        C::Diff(_) | C::Adopt(_) => with_far(app, |_, far| Err(only_there(&far))),
+        C::Sql(args) if args.writes_production() => with_far(app, |_, far| Err(only_there(&far))),
         _ => Ok(None),
     }
 }
@@ -70,6 +71,11 @@ fn far(app: &App, config: &Config) -> Result<Option<Far>, Failure> {
     let usage = |error| Failure::usage(entracte_release::fault::chain(&error));
     let name = config.target_name(app.global.target.as_deref()).map_err(usage)?;
     config.far(&name).map_err(usage)
+}
+
+fn only_there(far: &Far) -> Failure {
+    Failure::usage(format!("this does not work over ssh yet: production is on {}", far.at.host))
+        .hint("on that machine, with a checkout of the development tree beside the game, it does")
 }
 
 fn service(far: &Far) -> Failure {
