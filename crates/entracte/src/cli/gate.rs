@@ -35,7 +35,7 @@ pub struct Args {
 impl Args {
     /// Whether the gate process itself is meant.
     pub fn is_service(&self) -> bool {
-        matches!(self.what, What::Serve)
+        matches!(self.what, What::Serve { .. })
     }
 }
 
