@@ -9,10 +9,11 @@ use std::sync::atomic::AtomicBool;
 
 use entracte_backup::{Kind, Reason, Repository, Retention};
 use entracte_db::{
-    Contents, MariadbSettings, PostgresSettings, Settings, SqliteSettings, TableContents,
+    Contents, MariadbSettings, Placeholders, PostgresSettings, Settings, SqliteSettings,
+    TableContents,
 };
 use entracte_model::journal::FaultKind;
-use entracte_release::target::{Announce, Backup, Hooks, Pace};
+use entracte_release::target::{Announce, Backup, Hooks, Layout, Pace};
 use entracte_release::{Target, backups};
 use entracte_testbed::mariadb::Mariadb;
 use entracte_testbed::postgres::Postgres;
@@ -43,6 +44,8 @@ impl Place {
             persist: vec![],
             volatile: vec![],
             hardlink: false,
+            layout: Layout::default(),
+            placeholders: Placeholders::default(),
             database: Some(database),
             gate_socket: state.join("gate.sock"),
             gate_state: state.join("gate"),
@@ -51,7 +54,14 @@ impl Place {
             hooks: Hooks::default(),
             smoke: vec![],
             smoke_passes: 1,
-            pace: Pace { notice_ms: 0, drain_ms: 0, fence_ms: 20_000, ramp_ms: 0, watch_ms: 0 },
+            pace: Pace {
+                notice_ms: 0,
+                drain_ms: 0,
+                hold_ms: 0,
+                fence_ms: 20_000,
+                ramp_ms: 0,
+                watch_ms: 0,
+            },
             backup: Backup {
                 repository: state.join("backup"),
                 password_file: state.join("backup.password"),
@@ -81,7 +91,7 @@ impl Place {
     /// A backup, its proof, a day with few changes, and what that costs; then a backup that does
     /// not bring back what it should.
     fn first_and_second_day(&self, change: impl FnOnce()) {
-        self.take();
+        let day_one = self.take();
         let proof = self.check().unwrap().unwrap();
         assert!(proof.compared && proof.rows >= ROWS, "{proof:?}");
         let first = self.packed();
@@ -96,6 +106,26 @@ impl Place {
         self.restic_reads(&second);
         self.a_difference_is_found(&second.id);
         assert!(self.expected_ms() > 0);
+        self.comes_back_live(&day_one.id);
+    }
+
+    /// The first day again in the live database, and the second one kept in a backup.
+    fn comes_back_live(&self, id: &str) {
+        let mut quiet = |_: u64, _: u64, _: &str, _: &str| {};
+        let restored = backups::restore_live(&self.target, None, id, &mut quiet);
+        let (restored, before) = restored.unwrap();
+        assert_eq!(restored.id, id);
+        assert!(before.id != id && before.kind == Kind::Database);
+        let mut live = entracte_db::open(self.target.database.as_ref().unwrap()).unwrap();
+        let found = live.dump_with_contents(&mut std::io::sink(), &mut |_| {}).unwrap().1;
+        let backup = &self.target.backup;
+        let repository = Repository::open(&backup.repository, &backup.password_file).unwrap();
+        let words = repository.contents(id).unwrap().unwrap();
+        let expected: Contents = serde_json::from_slice(&words).unwrap();
+        assert_eq!(expected.differences(&found), Vec::<String>::new());
+        let words = repository.contents(&before.id).unwrap().unwrap();
+        let kept: Contents = serde_json::from_slice(&words).unwrap();
+        assert!(!kept.differences(&found).is_empty(), "the second day was not kept");
     }
 
     /// What the last resort would take is known from the proof.
@@ -199,7 +229,7 @@ END",
         data_dir: None,
         game_users: vec![],
     }));
-    place.first_and_second_day(|| {
+    place.first_and_second_day(move || {
         root.query_drop("DROP TRIGGER bought").unwrap();
         let change = format!("UPDATE players SET gold = 7 WHERE (id * 7919) MOD {ONE_OF} = 0");
         root.query_drop(change).unwrap();
@@ -239,7 +269,7 @@ fn postgres() {
         database: "game".into(),
         game_users: vec![],
     }));
-    place.first_and_second_day(|| {
+    place.first_and_second_day(move || {
         let change = format!("UPDATE players SET gold = 7 WHERE (id * 7919) % {ONE_OF} = 0");
         client.batch_execute(&change).unwrap();
     });
@@ -261,7 +291,7 @@ fn sqlite() {
     )
     .unwrap();
     let place = Place::new(Settings::Sqlite(SqliteSettings { path }));
-    place.first_and_second_day(|| {
+    place.first_and_second_day(move || {
         let change = format!("UPDATE players SET gold = 7 WHERE (id * 7919) % {ONE_OF} = 0");
         game.execute_batch(&change).unwrap();
     });
