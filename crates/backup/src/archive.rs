@@ -16,6 +16,7 @@ use rustic_core::{
     SnapshotOptions,
 };
 
+use crate::neighbour::Sharing;
 use crate::repository::{Part, Repository};
 use crate::restore::{bytes_of, single_file};
 use crate::snapshot::{PROGRESS_EVERY_MS, Progress, Snapshot, Tags, read_tags};
@@ -53,6 +54,7 @@ impl Repository {
         let _held = lock::write(&self.dir)?;
         let root = root.canonicalize().map_err(|error| BackupError::io("open", root, error))?;
         let part = &self.trees;
+        let _seen = part.announce(Sharing::Shared)?;
         let parent = newest_of(part.snapshots()?, &tags.project);
         let options = BackupOptions::default().no_scan(true).parent_opts(match parent {
             Some(parent) => ParentOptions::default().parents(vec![parent.id.to_hex().to_string()]),
@@ -126,6 +128,7 @@ impl Repository {
         let _held = lock::write(&self.dir)?;
         check_name(name)?;
         let part = &self.dumps;
+        let _seen = part.announce(Sharing::Shared)?;
         let begun = Zoned::now();
         let strings = tags.to_strings()?;
 

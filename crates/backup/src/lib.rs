@@ -10,6 +10,8 @@
 mod archive;
 mod error;
 mod lock;
+mod neighbour;
+mod notes;
 mod password;
 mod repository;
 mod restore;

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use rustic_core::{
     RepositoryOptions, RusticError,
 };
 
+use crate::neighbour::{self, Announced, Sharing};
 use crate::snapshot::read_tags;
 use crate::store::Store;
 use crate::{BackupError, Kind, Retention, Snapshot, lock, password, retention};
@@ -27,8 +27,6 @@ const FAULTS_MAX: usize = 20;
 const SHORT_DIGITS: usize = 8;
 /// The fewest digits that name a snapshot.
 const ID_DIGITS_MIN: usize = 4;
-/// Where it is noted which snapshots were restored, one file each.
-const RESTORED: &str = "restored";
 
 enum Chunk {
     Mask,
@@ -122,6 +120,7 @@ impl Repository {
     pub fn check(&self, read_data: bool) -> Result<(), BackupError> {
         let _held = lock::read(&self.dir)?;
         for part in [&self.trees, &self.dumps] {
+            let _seen = part.announce(Sharing::Shared)?;
             let root = part.store.root();
             let results = part
                 .open()?
@@ -154,6 +153,7 @@ impl Repository {
         now: UnixMs,
     ) -> Result<Vec<String>, BackupError> {
         let _held = lock::prune(&self.dir)?;
+        let _seen = [self.trees.announce(Sharing::Alone)?, self.dumps.announce(Sharing::Alone)?];
         let snapshots = self.list_held()?;
         let kept = retention::keep(&snapshots, retention, protect, now);
         let gone: Vec<&Snapshot> =
@@ -168,28 +168,9 @@ impl Repository {
             part.prune()?;
         }
         for snapshot in &gone {
-            // A note about a snapshot that is gone says nothing to anybody; best effort.
-            let _ = fs::remove_file(self.dir.join(RESTORED).join(&snapshot.id));
+            self.drop_notes(&snapshot.id);
         }
         Ok(gone.into_iter().map(|snapshot| snapshot.id.clone()).collect())
-    }
-
-    /// Notes that the snapshot `id` was restored and found good at `now`. A crash costs the note.
-    ///
-    /// # Errors
-    /// Where there is no such snapshot, or the note cannot be written.
-    pub fn mark_restored(&self, id: &str, now: UnixMs) -> Result<(), BackupError> {
-        let _held = lock::read(&self.dir)?;
-        let (_, file) = self.find(id)?;
-        let folder = self.dir.join(RESTORED);
-        fs::create_dir_all(&folder).map_err(|error| BackupError::io("create", &folder, error))?;
-        let note = folder.join(&*file.id.to_hex());
-        let temporary = note.with_extension("part");
-        fs::write(&temporary, format!("{}\n", now.0))
-            .and_then(|()| fs::File::open(&temporary)?.sync_all())
-            .and_then(|()| fs::rename(&temporary, &note))
-            .and_then(|()| fs::File::open(&folder)?.sync_all())
-            .map_err(|error| BackupError::io("write", &note, error))
     }
 
     /// The snapshot whose id is or begins with `id`, and where it is.
@@ -234,6 +215,7 @@ impl Repository {
         let path = || file.paths.iter().next().cloned().unwrap_or_default();
         let summary = || file.summary.as_ref().map_or(0, |all| all.total_bytes_processed);
         let id = file.id.to_hex().to_string();
+        let (restored, restore_ms) = self.restored(&id)?;
         Ok(Snapshot {
             short: id[..SHORT_DIGITS].to_owned(),
             time: UnixMs(file.time.timestamp().as_millisecond()),
@@ -241,19 +223,10 @@ impl Repository {
             name: name.unwrap_or_else(path),
             bytes: bytes.unwrap_or_else(summary),
             tags,
-            restored: self.restored(&id)?,
+            restored,
+            restore_ms,
             id,
         })
-    }
-
-    fn restored(&self, id: &str) -> Result<Option<UnixMs>, BackupError> {
-        let note = self.dir.join(RESTORED).join(id);
-        match fs::read_to_string(&note) {
-            // A note that cannot be read as one proves nothing, so it is none.
-            Ok(text) => Ok(text.trim().parse().ok().map(UnixMs)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(BackupError::io("read", &note, error)),
-        }
     }
 }
 
@@ -262,6 +235,11 @@ impl Part {
         closed(&self.store)?
             .open(&Credentials::Masterkey(self.key.clone()))
             .map_err(|error| self.failed("open", &error))
+    }
+
+    /// Tells `restic` that we are at work, and asks whether it is.
+    pub(crate) fn announce(&self, sharing: Sharing) -> Result<Announced, BackupError> {
+        neighbour::announce(self.store.root(), &self.key, sharing)
     }
 
     /// With the ids of everything that is stored: what a writer needs.

@@ -11,6 +11,7 @@ use rustic_core::{IndexedFullStatus, Repository as Restic};
 use rustix::fs::{CWD, FileType, Mode, mknodat, syncfs};
 
 use crate::archive::throttled;
+use crate::neighbour::Sharing;
 use crate::repository::{Part, Repository};
 use crate::snapshot::{Kind, Progress, read_tags};
 use crate::tree::from_go_mode;
@@ -36,6 +37,7 @@ impl Repository {
         let _held = lock::read(&self.dir)?;
         let (part, file) = self.find(id)?;
         expect_kind(part, &file, Kind::Source)?;
+        let _seen = part.announce(Sharing::Shared)?;
         make_empty(into)?;
         let index = part.with_index()?;
         let total = file.summary.as_ref().map_or(0, |all| all.total_bytes_processed);
@@ -66,6 +68,7 @@ impl Repository {
         let _held = lock::read(&self.dir)?;
         let (part, file) = self.find(id)?;
         expect_kind(part, &file, Kind::Database)?;
+        let _seen = part.announce(Sharing::Shared)?;
         let index = part.with_index()?;
         let node = single_file(&index, &file, part)?;
         let mut heard = throttled(progress, node.meta.size, "dump");

@@ -112,6 +112,7 @@ mod tests {
             bytes: 1,
             tags: BTreeMap::from([("project".to_owned(), "taverne".to_owned())]),
             restored: None,
+            restore_ms: None,
         }
     }
 
@@ -185,5 +186,42 @@ mod tests {
         let all = [snapshot("a", Kind::Source, 0), uploads];
         let none = Retention { daily: 1, weekly: 0, monthly: 0 };
         assert_eq!(keep(&all, none, &[], UnixMs(NOON)).len(), 2);
+    }
+
+    /// The same choice in the calendar's own words: the last backup of each date, of each ISO week
+    /// and of each month, over years with leap days and weeks that belong to another year.
+    #[test]
+    fn days_weeks_and_months_are_those_of_the_calendar() {
+        let retention = Retention { daily: 10, weekly: 60, monthly: 30 };
+        // Every 7 hours and a bit, with a gap now and then: two, three or no backups a day.
+        let all: Vec<Snapshot> = (0..4_000_i64)
+            .filter(|n| n % 41 < 35)
+            .map(|n| Snapshot {
+                time: UnixMs(NOON - n * (7 * 3_600_000 + 777_777)),
+                ..snapshot(&format!("{n:05}"), Kind::Database, 0)
+            })
+            .collect();
+        let kept = keep(&all, retention, &[], UnixMs(NOON));
+        let date = |snapshot: &Snapshot| {
+            let at = Timestamp::from_millisecond(snapshot.time.0).unwrap();
+            at.to_zoned_datetime(TimeZone::UTC).date()
+        };
+        let mut expected = BTreeSet::new();
+        let mut pick = |count: usize, period: &dyn Fn(&Snapshot) -> String| {
+            let mut newest: BTreeMap<String, &Snapshot> = BTreeMap::new();
+            // Newest first, so the first of each period is its last backup.
+            for snapshot in &all {
+                newest.entry(period(snapshot)).or_insert(snapshot);
+            }
+            let ids = newest.values().rev().take(count).map(|snapshot| snapshot.id.clone());
+            expected.extend(ids);
+        };
+        pick(10, &|snapshot| date(snapshot).to_string());
+        pick(60, &|snapshot| {
+            let week = date(snapshot).iso_week_date();
+            format!("{:04}-{:02}", week.year(), week.week())
+        });
+        pick(30, &|snapshot| format!("{:04}-{:02}", date(snapshot).year(), date(snapshot).month()));
+        assert_eq!(kept, expected);
     }
 }

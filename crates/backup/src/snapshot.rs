@@ -73,6 +73,8 @@ pub struct Snapshot {
     pub tags: BTreeMap<String, String>,
     /// When it was last restored and found good, if ever.
     pub restored: Option<UnixMs>,
+    /// How long that took, in milliseconds.
+    pub restore_ms: Option<u64>,
 }
 
 impl Snapshot {

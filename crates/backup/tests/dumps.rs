@@ -142,6 +142,30 @@ fn a_panicking_producer_leaves_no_snapshot_and_frees_the_repository() {
 }
 
 #[test]
+fn many_dumps_are_many_snapshots_each_with_its_own_content() {
+    let place = Place::new();
+    let mut repository = place.open();
+    let mut stored = Vec::new();
+    for n in 0..12 {
+        let name = format!("db{}.sql", n % 3);
+        let content = noise(n + 50, 30_000);
+        let mut write = |out: &mut dyn Write| {
+            out.write_all(&content).map_err(|error| error.to_string())?;
+            Ok(content.len() as u64)
+        };
+        let snapshot = repository.store_stream(&name, &tags(), &mut write, &mut silent()).unwrap();
+        assert_eq!(snapshot.name, name);
+        stored.push((snapshot.id, noise(n + 50, 30_000)));
+    }
+    assert_eq!(repository.list().unwrap().len(), stored.len());
+    for (id, content) in &stored {
+        assert!(restore_dump(&repository, id) == *content);
+        let files = place.restic("dumps", &["ls", id]);
+        assert_eq!(files.lines().filter(|line| line.starts_with('/')).count(), 1, "{files}");
+    }
+}
+
+#[test]
 fn a_flipped_bit_is_found_by_check_and_by_restoring() {
     let place = Place::new();
     let mut repository = place.open();

@@ -278,7 +278,7 @@ fn retention_removes_what_it_does_not_keep_and_the_rest_stays_whole() {
         fs::write(root.join("assets/big"), noise(n + 10, 400_000)).unwrap();
         ids.push(store_tree(&mut repository, &root).unwrap().id);
     }
-    repository.mark_restored(&ids[3], UnixMs(5)).unwrap();
+    repository.mark_restored(&ids[3], UnixMs(5), 7).unwrap();
     let now = SystemTime::now() + Duration::from_secs(60);
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
     let now = UnixMs(i64::try_from(now).unwrap());
@@ -288,7 +288,7 @@ fn retention_removes_what_it_does_not_keep_and_the_rest_stays_whole() {
     assert_eq!(gone, ids[1..3]);
     let left = repository.list().unwrap();
     assert_eq!(left.len(), 2);
-    assert_eq!(left[1].restored, Some(UnixMs(5)));
+    assert_eq!((left[1].restored, left[1].restore_ms), (Some(UnixMs(5)), Some(7)));
     assert!(before - place.packed("trees") > 700_000, "the room was not given back");
     place.assert_whole();
     let back = place.path("back");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use entracte_model::schema::Schema;
 use serde::{Deserialize, Serialize};
 
+use crate::contents::Contents;
 use crate::error::DbError;
 use crate::facts::{Facts, Sums};
 use crate::point::Point;
@@ -107,6 +108,14 @@ pub trait Database: Send {
         out: &mut dyn Write,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<u64, DbError>;
+
+    /// As [`Database::dump`], and says what the dump holds, to be compared with what comes back
+    /// from it.
+    fn dump_with_contents(
+        &mut self,
+        out: &mut dyn Write,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(u64, Contents), DbError>;
 
     /// Replaces everything in the configured database with a dump made by [`Database::dump`].
     fn load(

@@ -7,6 +7,7 @@
 pub mod compare;
 pub mod script;
 
+mod contents;
 mod database;
 mod error;
 mod facts;
@@ -20,6 +21,7 @@ mod settings;
 mod sqlite;
 mod tool;
 
+pub use contents::{CONTENTS_FORMAT, Contents, TableContents};
 pub use database::{
     Database, FenceProof, Progress, QUERY_ROWS_MAX, SQL_EXCERPT_CHARS_MAX, Script, ScriptDone,
     ScriptsDone, StatementAt, StatementLog,

@@ -29,7 +29,7 @@ const BACKED_UP: &str = "daily backup";
 /// Looks after all duties until `stop` is set.
 pub fn duties(app: &App, config: &Config, target: &Target, stop: &AtomicBool) {
     std::thread::scope(|scope| {
-        scope.spawn(|| every(app, stop, || daily_backup(config, target)));
+        scope.spawn(|| every(app, stop, || daily_backup(config, target, stop)));
         scope.spawn(|| {
             let mut recovered = false;
             every(app, stop, || post(target, &mut recovered));
@@ -117,7 +117,7 @@ fn post(target: &Target, recovered: &mut bool) -> Result<(), Failure> {
 }
 
 /// One backup a day, from its configured time on; a machine that slept catches up.
-fn daily_backup(config: &Config, target: &Target) -> Result<(), Failure> {
+fn daily_backup(config: &Config, target: &Target, stop: &AtomicBool) -> Result<(), Failure> {
     let Some(file) = config.file.target.get(&target.environment) else { return Ok(()) };
     let at = file.backup.daily_at;
     let local = jiff::ZonedDateTime::now();
@@ -130,7 +130,7 @@ fn daily_backup(config: &Config, target: &Target) -> Result<(), Failure> {
         return Ok(());
     }
     let reason = entracte_backup::Reason::Daily;
-    let taken = backups::take(target, Some(&store), reason, &mut |_, _, _, _| {})
+    let taken = backups::take(target, Some(&store), reason, stop, &mut |_, _, _, _| {})
         .map_err(|fault| crate::exit::of_fault(&fault))?;
     store.set_setting(BACKED_UP, Some(&today))?;
     out::log(format!("daily backup: {}", out::count(taken.len(), "snapshot")));

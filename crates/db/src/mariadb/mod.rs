@@ -26,6 +26,7 @@ use std::time::Duration;
 use entracte_model::schema::Schema;
 
 use self::definitions::Definitions;
+use crate::contents::{Contents, Counting, Form};
 use crate::database::{
     Database, FenceProof, Progress, QUERY_ROWS_MAX, Script, ScriptsDone, StatementLog,
 };
@@ -138,6 +139,18 @@ impl Database for Mariadb {
     ) -> Result<u64, DbError> {
         let definitions = Definitions::read(&mut connect::admin(&self.settings)?)?;
         dump::write(&self.settings, &definitions, dump::Scope::Everything, out, progress)
+    }
+
+    fn dump_with_contents(
+        &mut self,
+        out: &mut dyn Write,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(u64, Contents), DbError> {
+        let before = self.schema()?;
+        let mut counting = Counting::new(Form::Mariadb, out);
+        let bytes = self.dump(&mut counting, progress)?;
+        let tables = counting.finish();
+        Ok((bytes, Contents::new(tables, &before, &self.schema()?)))
     }
 
     fn load(

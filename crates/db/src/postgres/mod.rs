@@ -23,6 +23,7 @@ use std::time::Duration;
 use entracte_model::schema::Schema;
 
 use self::definitions::Definitions;
+use crate::contents::{Contents, Counting, Form};
 use crate::database::{
     Database, FenceProof, Progress, QUERY_ROWS_MAX, Script, ScriptsDone, StatementLog,
 };
@@ -125,6 +126,18 @@ impl Database for Postgres {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<u64, DbError> {
         dump::write(&self.settings, dump::Scope::Everything, out, 0, progress)
+    }
+
+    fn dump_with_contents(
+        &mut self,
+        out: &mut dyn Write,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(u64, Contents), DbError> {
+        let before = self.schema()?;
+        let mut counting = Counting::new(Form::Postgres, out);
+        let bytes = self.dump(&mut counting, progress)?;
+        let tables = counting.finish();
+        Ok((bytes, Contents::new(tables, &before, &self.schema()?)))
     }
 
     fn load(

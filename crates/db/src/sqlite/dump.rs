@@ -9,6 +9,8 @@ use rusqlite::{Connection, OpenFlags};
 use tempfile::NamedTempFile;
 
 use super::point::{copy_from, copy_to};
+use super::sums;
+use crate::contents::{self, Contents};
 use crate::database::Progress;
 use crate::error::DbError;
 
@@ -26,8 +28,33 @@ pub(super) fn dump(
 ) -> Result<u64, DbError> {
     let copy = beside(path)?;
     copy_to(live, copy.path(), "copying the database", progress)?;
-    let mut file = std::fs::File::open(copy.path()).map_err(DbError::io("open", copy.path()))?;
-    let total = file.metadata().map_err(DbError::io("look at", copy.path()))?.len();
+    stream(copy.path(), out, progress)
+}
+
+/// As [`dump`]; what it holds is read from the very file that is streamed.
+pub(super) fn dump_with_contents(
+    live: &Connection,
+    path: &Path,
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(u64, Contents), DbError> {
+    let copy = beside(path)?;
+    copy_to(live, copy.path(), "copying the database", progress)?;
+    let bytes = stream(copy.path(), out, progress)?;
+    let doing = DbError::engine::<rusqlite::Error>("reading the dump");
+    let database = Connection::open(copy.path()).map_err(doing)?;
+    let schema = sums::schema(&database)?;
+    let tables = contents::of_sums(sums::sums(&database)?);
+    Ok((bytes, Contents::new(tables, &schema, &schema)))
+}
+
+fn stream(
+    copy: &Path,
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<u64, DbError> {
+    let mut file = std::fs::File::open(copy).map_err(DbError::io("open", copy))?;
+    let total = file.metadata().map_err(DbError::io("look at", copy))?.len();
     let mut note = |done| {
         progress(Progress { done, total, unit: "bytes", note: "writing the dump".to_owned() });
     };

@@ -15,6 +15,7 @@ use std::time::Duration;
 use entracte_model::schema::Schema;
 use rusqlite::{Connection, OpenFlags};
 
+use crate::contents::Contents;
 use crate::database::{
     Database, FenceProof, Progress, QUERY_ROWS_MAX, Script, ScriptsDone, StatementLog,
 };
@@ -149,6 +150,14 @@ impl Database for Sqlite {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<u64, DbError> {
         dump::dump(&self.connect()?, &self.path, out, progress)
+    }
+
+    fn dump_with_contents(
+        &mut self,
+        out: &mut dyn Write,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(u64, Contents), DbError> {
+        dump::dump_with_contents(&self.connect()?, &self.path, out, progress)
     }
 
     fn load(

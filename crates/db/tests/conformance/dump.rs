@@ -62,6 +62,27 @@ pub fn a_cut_dump_is_refused(fixture: &Fixture) {
     assert!(chain(&error).contains("cable"), "{}", chain(&error));
 }
 
+pub fn what_a_dump_holds_is_what_comes_back(fixture: &Fixture) {
+    let mut database = fixture.seeded();
+    let mut dump = Vec::new();
+    let (bytes, held) = database.dump_with_contents(&mut dump, &mut quiet).unwrap();
+    assert_eq!(bytes, dump.len() as u64);
+    let rows: u64 = database.sums().unwrap().tables.values().map(|table| table.rows).sum();
+    assert!(held.rows() > 0 && held.rows() <= rows, "{} of {rows}", held.rows());
+    let read = |database: &mut dyn entracte_db::Database| {
+        database.dump_with_contents(&mut io::sink(), &mut quiet).unwrap().1
+    };
+    database.load(&mut dump.as_slice(), &mut quiet).unwrap();
+    assert_eq!(held.differences(&read(&mut *database)), Vec::<String>::new());
+    let damage = fixture.either(
+        crate::point::DAMAGE_SQLITE,
+        crate::point::DAMAGE_MARIADB,
+        crate::point::DAMAGE_POSTGRES,
+    );
+    run(&mut *database, &[damage]).unwrap();
+    assert_ne!(held.differences(&read(&mut *database)), Vec::<String>::new());
+}
+
 /// A stream that fails.
 struct Broken;
 

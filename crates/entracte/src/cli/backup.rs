@@ -1,15 +1,22 @@
 //! `entracte backup`: takes, lists, proves and gives back.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use entracte_backup::{BackupError, Kind, Reason, Repository};
+use entracte_backup::{BackupError, Kind, Reason, Repository, Snapshot};
+use entracte_gate::control::Client;
+use entracte_model::gate::Phase;
+use entracte_model::journal::Fault;
 use entracte_model::time::{human_bytes, human_ms};
-use entracte_release::{Store, backups};
+use entracte_release::{Store, Target, backups};
 use serde_json::json;
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::App;
 use crate::exit::{Exit, Failure, of_fault};
-use crate::report::out;
+use crate::report::{Rate, out};
 
 /// Back up, list backups, prove one by restoring it, or write one out
 #[derive(Debug, clap::Args)]
@@ -18,6 +25,7 @@ use crate::report::out;
   entracte backup list
   entracte backup check
   entracte backup restore 1f2e3d4c /tmp/game
+  entracte backup restore 5a6b7c8d --database
 
 The repository is in the restic format: `restic -r STATE/backup/trees snapshots` reads it, too.")]
 pub struct Args {
@@ -31,14 +39,24 @@ enum What {
     Now,
     /// List the backups
     List,
-    /// Read the whole repository, and restore the newest database dump into a private instance
-    Check,
-    /// Write a backup out: a source tree into a new folder, a dump into a new file
+    /// Read the whole repository, restore a database dump into a private instance, and compare
+    Check {
+        /// The dump to restore, by its id or how it begins; without it, the newest one
+        id: Option<String>,
+    },
+    /// Write a backup out, or put a dump back into the live database
     Restore {
         /// Its id, or how it begins
         id: String,
-        /// Where to; must not exist yet
-        into: PathBuf,
+        /// Where to: a new folder for a tree; for a dump a new file, or a folder to put it in
+        #[arg(required_unless_present = "database")]
+        into: Option<PathBuf>,
+        /// Into the live database, in place of what is there; the gate must be closed
+        #[arg(long, conflicts_with = "into")]
+        database: bool,
+        /// Do not ask
+        #[arg(long, requires = "database")]
+        yes: bool,
     },
 }
 
@@ -48,37 +66,75 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     match &args.what {
         What::Now => now(app, &target),
         What::List => list(app, &target),
-        What::Check => check(app, &target),
-        What::Restore { id, into } => {
-            let snapshot = backups::extract(&target, id, into).map_err(|fault| of_fault(&fault))?;
-            app.print(
-                format!(
-                    "{} {} into {}",
-                    app.paint.good("Restored"),
-                    snapshot.short,
-                    into.display()
-                ),
-                &json!({ "snapshot": snapshot.id, "into": into }),
+        What::Check { id } => check(app, &target, id.as_deref()),
+        What::Restore { id, into: Some(into), .. } => {
+            let meter = Meter::new(app);
+            let restored = backups::extract(&target, id, into, &mut meter.heard());
+            let (snapshot, into) = meter.end(restored)?;
+            let text = format!(
+                "{} {} into {}",
+                app.paint.good("Restored"),
+                snapshot.short,
+                into.display()
             );
+            app.print(text, &json!({ "snapshot": snapshot.id, "into": into }));
             Ok(Exit::Done)
         }
+        What::Restore { id, into: None, yes, .. } => restore_live(app, &target, id, *yes),
     }
 }
 
-fn now(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
+/// How far it has come, in one line that is written again and again, where somebody looks.
+struct Meter {
+    bar: indicatif::ProgressBar,
+}
+
+impl Meter {
+    fn new(app: &App) -> Self {
+        let bar = match app.paint.terminal && !app.global.json && !app.global.quiet {
+            true => indicatif::ProgressBar::new_spinner(),
+            false => indicatif::ProgressBar::hidden(),
+        };
+        bar.enable_steady_tick(Duration::from_millis(120));
+        Self { bar }
+    }
+
+    fn heard(&self) -> impl FnMut(u64, u64, &str, &str) {
+        let bar = self.bar.clone();
+        let (mut rate, mut at_work_on) = (Rate::default(), String::new());
+        move |done, total, unit, note| {
+            if note != at_work_on {
+                // Another part has another speed.
+                (rate, at_work_on) = (Rate::default(), note.to_owned());
+            }
+            bar.set_message(match (done, total) {
+                (0, 0) => note.to_owned(),
+                _ => rate.text(done, total, unit, note),
+            });
+        }
+    }
+
+    fn end<T>(&self, result: Result<T, Fault>) -> Result<T, Failure> {
+        self.bar.finish_and_clear();
+        result.map_err(|fault| of_fault(&fault))
+    }
+}
+
+fn now(app: &App, target: &Target) -> Result<Exit, Failure> {
     let store = Store::open_to_read(&target.store())?;
-    let bar = match app.paint.terminal && !app.global.json && !app.global.quiet {
-        true => indicatif::ProgressBar::new(0),
-        false => indicatif::ProgressBar::hidden(),
-    };
-    let taken =
-        backups::take(target, store.as_ref(), Reason::Manual, &mut |done, total, unit, note| {
-            bar.set_length(total);
-            bar.set_position(done);
-            bar.set_message(format!("{unit} {note}"));
-        })
-        .map_err(|fault| of_fault(&fault))?;
-    bar.finish_and_clear();
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The first asks; whoever asks twice does not want to wait.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    let meter = Meter::new(app);
+    let taken = backups::take(target, store.as_ref(), Reason::Manual, &stop, &mut meter.heard());
+    let taken = meter.end(taken).map_err(|failure| match stop.load(Ordering::SeqCst) {
+        true => Failure::broken("stopped as asked: the backup that was being taken does not count")
+            .hint("earlier ones are whole; the next one removes what this one left"),
+        false => failure,
+    })?;
     for snapshot in &taken {
         let text = format!(
             "{} {} {} ({})",
@@ -93,7 +149,59 @@ fn now(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn list(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
+/// Over the live database: closed gate, a person's word, and what is there now backed up first.
+fn restore_live(app: &App, target: &Target, id: &str, yes: bool) -> Result<Exit, Failure> {
+    let snapshot = the_one(target, id)?;
+    let status = Client::new(&target.gate_socket).status().map_err(super::gate::unreached)?;
+    if status.phase != Phase::Closed {
+        return Err(Failure::refused(format!(
+            "the gate is {}: players would play into a database that is being replaced",
+            status.phase.name()
+        ))
+        .hint("close it first: `entracte gate close --for 30m`"));
+    }
+    let price = format!(
+        "What was written since {} goes; it stays in a backup that is taken first.",
+        crate::report::local(snapshot.time)
+    );
+    if yes {
+        app.say(&price);
+    } else {
+        super::deploy::somebody_to_ask(app)?;
+        out::line(price);
+        if !super::deploy::agreed(&format!(
+            "Put backup {} into the live database?",
+            snapshot.short
+        ))? {
+            return Err(Failure::refused("not restored; nothing was changed"));
+        }
+    }
+    let store = Store::open_to_read(&target.store())?;
+    let meter = Meter::new(app);
+    let restored = backups::restore_live(target, store.as_ref(), id, &mut meter.heard());
+    let (snapshot, before) = meter.end(restored)?;
+    let text = format!(
+        "{} {} into the database; what was there before is backup {}.\nThe gate is still closed: \
+         look at the game as a tester (`entracte gate pass`), then `entracte gate open`.",
+        app.paint.good("Restored"),
+        snapshot.short,
+        before.short
+    );
+    app.print(text, &json!({ "snapshot": snapshot.id, "before": before.id }));
+    Ok(Exit::Done)
+}
+
+fn the_one(target: &Target, id: &str) -> Result<Snapshot, Failure> {
+    let all = backups::list(target).map_err(|fault| of_fault(&fault))?;
+    let mut fitting = all.into_iter().filter(|snapshot| snapshot.id.starts_with(id));
+    match (fitting.next(), fitting.next()) {
+        (Some(snapshot), None) => Ok(snapshot),
+        _ => Err(Failure::refused(format!("{id} is not exactly one backup"))
+            .hint("`entracte backup list` shows their ids")),
+    }
+}
+
+fn list(app: &App, target: &Target) -> Result<Exit, Failure> {
     // No repository yet, or one that is just being made, is no backup yet: nothing broke.
     let backup = &target.backup;
     let mut snapshots = match Repository::open(&backup.repository, &backup.password_file) {
@@ -107,7 +215,9 @@ fn list(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
     }
     for snapshot in &snapshots {
         let proven = snapshot.restored.map_or(String::new(), |at| {
-            format!("  {} {}", app.paint.good("restored"), crate::report::local(at))
+            let took =
+                snapshot.restore_ms.map_or(String::new(), |ms| format!(" in {}", human_ms(ms)));
+            format!("  {} {}{took}", app.paint.good("restored"), crate::report::local(at))
         });
         let version = snapshot.tags.get("version").map_or("", String::as_str);
         let reason = snapshot.tags.get("reason").map_or("", String::as_str);
@@ -120,25 +230,38 @@ fn list(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
             snapshot.name
         ));
     }
+    if let Some((ms, newest)) = backups::last_resort(&snapshots) {
+        app.say(format!(
+            "The last resort, {} back into the database, would take about {}.",
+            newest.short,
+            human_ms(ms)
+        ));
+    }
     app.document(&json!(snapshots));
     Ok(Exit::Done)
 }
 
-fn check(app: &App, target: &entracte_release::Target) -> Result<Exit, Failure> {
+fn check(app: &App, target: &Target, id: Option<&str>) -> Result<Exit, Failure> {
     if !target.backup.repository.exists() {
         return Err(Failure::refused("there is no backup yet, so there is nothing to prove")
             .hint("`entracte backup now` takes the first one"));
     }
-    let dir = tempfile::tempdir()?;
-    let proof = backups::check(target, dir.path()).map_err(|fault| of_fault(&fault))?;
+    // Beside the repository: a temporary folder in memory would not hold a game's database.
+    let dir = tempfile::Builder::new().prefix("check-").tempdir_in(&target.state)?;
+    let meter = Meter::new(app);
+    let proof = meter.end(backups::check(target, dir.path(), id, &mut meter.heard()))?;
     let text = match &proof {
         Some(proof) => format!(
-            "{} the repository is whole; {} restores in {}: {}, {} rows",
+            "{} the repository is whole; {} restores in {}: {}, {} rows, {}",
             app.paint.good("Good:"),
             proof.snapshot,
             human_ms(proof.restore_ms),
             out::count(proof.tables, "table"),
-            proof.rows
+            proof.rows,
+            match proof.compared {
+                true => "all as they were when it was taken",
+                false => "which nothing was noted of when it was taken",
+            }
         ),
         None => format!("{} the repository is whole", app.paint.good("Good:")),
     };

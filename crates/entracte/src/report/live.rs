@@ -246,12 +246,13 @@ impl Live {
 
 /// The rate and the remaining time of a step that reports progress.
 #[derive(Debug, Default)]
-struct Rate {
+pub struct Rate {
     since: Option<(Instant, u64)>,
 }
 
 impl Rate {
-    fn text(&mut self, done: u64, total: u64, unit: &str, note: &str) -> String {
+    /// What is done of how much, how fast, and how long it will take.
+    pub fn text(&mut self, done: u64, total: u64, unit: &str, note: &str) -> String {
         let (began, first) = *self.since.get_or_insert((Instant::now(), done));
         let amount = |number: u64| match unit {
             "bytes" => human_bytes(number),

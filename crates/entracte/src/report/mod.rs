@@ -4,7 +4,7 @@ mod live;
 pub mod out;
 mod paint;
 
-pub use live::{Ending, Live};
+pub use live::{Ending, Live, Rate};
 pub use paint::Paint;
 
 use entracte_model::UnixMs;

@@ -1,6 +1,9 @@
 //! Backup: source and database go into the repository while the game still runs.
 
+use std::cell::RefCell;
+use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use entracte_backup::{BackupError, Reason, Repository, Snapshot, Tags};
 use entracte_db::Database;
@@ -53,10 +56,15 @@ impl Act for Backup {
         cx.safe_point("backing up")?;
         if let Some(database) = cx.database()? {
             let name = dump_name(cx.target);
-            let dump =
-                dump(&mut repository, name, database, &tags, &mut |done, total, unit, note| {
-                    cx.progress(done, total, unit, note);
-                })?;
+            let stop = cx.stop.clone();
+            let mut progress = |done, total, unit: &str, note: &str| {
+                cx.progress(done, total, unit, note);
+            };
+            let dumped = dump(&mut repository, name, database, &tags, &stop, &mut progress);
+            let dump = dumped.or_else(|fault| {
+                cx.safe_point("backing up the database")?;
+                Err(fault)
+            })?;
             cx.info(format!("database: snapshot {} ({})", dump.short, human_bytes(dump.bytes)));
             snapshots.push(dump.id);
         }
@@ -155,24 +163,59 @@ pub(crate) fn dump_name(target: &Target) -> &'static str {
     }
 }
 
-/// Streams a consistent dump into the repository; a dump that fails leaves no snapshot.
+/// Streams a consistent dump into the repository, and keeps what is in it beside it for the proof
+/// by restoring; a dump that fails leaves no snapshot.
 pub(crate) fn dump(
     repository: &mut Repository,
     name: &str,
     mut database: Box<dyn Database>,
     tags: &Tags,
+    stop: &AtomicBool,
     progress: &mut dyn FnMut(u64, u64, &str, &str),
-) -> Result<entracte_backup::Snapshot, Fault> {
-    repository
-        .store_stream(
-            name,
-            tags,
-            &mut |out| {
-                database
-                    .dump(out, &mut |p| progress(p.done, p.total, p.unit, &p.note))
-                    .map_err(|error| chain(&error))
-            },
-            &mut |_| {},
-        )
-        .doing("backing up the database")
+) -> Result<Snapshot, Fault> {
+    let mut contents = None;
+    // Both ways are told of: the dump into the repository, and what was stored read back.
+    let progress = RefCell::new(progress);
+    let mut write = |out: &mut dyn Write| {
+        let mut out = Stoppable { out, stop };
+        let dumped = database.dump_with_contents(&mut out, &mut |p| {
+            (progress.borrow_mut())(p.done, p.total, p.unit, &p.note);
+        });
+        let (bytes, held) = dumped.map_err(|error| chain(&error))?;
+        contents = Some(held);
+        Ok(bytes)
+    };
+    let mut heard = |p: entracte_backup::Progress| {
+        // The first way is told of by the dump itself, which knows how much there will be.
+        if p.total > 0 {
+            (progress.borrow_mut())(p.done, p.total, p.unit, &p.note);
+        }
+    };
+    let snapshot = repository
+        .store_stream(name, tags, &mut write, &mut heard)
+        .doing("backing up the database")?;
+    if let Some(contents) = contents {
+        let words = serde_json::to_vec(&contents).doing("noting what the backup holds")?;
+        repository.keep_contents(&snapshot.id, &words).doing("noting what the backup holds")?;
+    }
+    Ok(snapshot)
+}
+
+/// Takes nothing more once somebody asked to stop.
+struct Stoppable<'a> {
+    out: &'a mut dyn Write,
+    stop: &'a AtomicBool,
+}
+
+impl Write for Stoppable<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::SeqCst) {
+            return Err(io::Error::other("asked to stop"));
+        }
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
