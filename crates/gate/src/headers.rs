@@ -105,7 +105,7 @@ fn is_forwarded(name: &str) -> bool {
         wanted.len() == name.len()
             && wanted.bytes().zip(name.bytes()).all(|(w, n)| w == n || (w == b'-' && n == b'_'))
     };
-    matches!(name.as_bytes()[0], b'f' | b'x') && FORWARDED.iter().any(|wanted| same(wanted))
+    matches!(name.as_bytes()[0], b'f' | b'x') && FORWARDED.iter().any(same)
 }
 
 fn forwarded(headers: &mut HeaderMap, who: &Who, peer: Peer, believed: bool) {

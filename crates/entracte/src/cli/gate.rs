@@ -78,7 +78,7 @@ pub enum What {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Words {
+pub(crate) struct Words {
     /// How long it will take; shown to the players with a countdown
     #[arg(long = "for", value_name = "DURATION")]
     length: Option<Duration>,
