@@ -151,7 +151,6 @@ fn fresh(tree: &Path, place: &Path, name: &str, times: bool) -> PathBuf {
     let _ = std::fs::remove_dir_all(&to);
     let how = if times { "-a" } else { "-r" };
     run(Command::new("cp").arg(how).arg("--reflink=auto").arg(tree).arg(&to));
-    run(&mut Command::new("sync"));
     to
 }
 

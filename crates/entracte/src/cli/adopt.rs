@@ -132,10 +132,7 @@ fn look(config: &Config, target: &Target, base: &Manifest) -> Result<Edits, Fail
 
 /// What stands at `path`, as a manifest has it.
 fn entry(path: &Path) -> Result<Option<Entry>, Failure> {
-    let meta = match fs::symlink_metadata(path) {
-        Ok(meta) => meta,
-        Err(_) => return Ok(None),
-    };
+    let Ok(meta) = fs::symlink_metadata(path) else { return Ok(None) };
     if meta.is_dir() {
         return Ok(Some(Entry::Dir {}));
     }

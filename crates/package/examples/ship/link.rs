@@ -73,13 +73,14 @@ fn pump(mut from: impl Read, to: impl Write + Send, rate: u64, delay: Duration, 
     let (sender, receiver) = sync_channel(UNDER_WAY_MAX);
     thread::scope(|scope| {
         scope.spawn(move || deliver(&receiver, to));
-        feed(&mut from, sender, rate, delay, count);
+        feed(&mut from, &sender, rate, delay, count);
+        drop(sender);
     });
 }
 
 fn feed(
     from: &mut dyn Read,
-    sender: SyncSender<(Instant, Vec<u8>)>,
+    sender: &SyncSender<(Instant, Vec<u8>)>,
     rate: u64,
     delay: Duration,
     count: &AtomicU64,

@@ -97,7 +97,8 @@ fn base(place: &Path) -> Result<Manifest, String> {
     serde_json::from_slice(&text).map_err(|error| error.to_string())
 }
 
-fn say(error: PackageError) -> String {
+fn say(error: impl Into<PackageError>) -> String {
+    let error = error.into();
     format!("{error}: {:?}", std::error::Error::source(&error))
 }
 

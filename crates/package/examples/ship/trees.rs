@@ -185,7 +185,7 @@ fn source(place: &Path, files: usize, edited: usize, lines: usize) {
 
 /// Pictures and sounds: noise to every compressor. One large pack of them, as games have.
 fn assets(place: &Path, megabytes: usize) {
-    let mut numbers = Numbers(0xA55E_75);
+    let mut numbers = Numbers(0x00A5_5E75);
     let old = place.join("old");
     let path = |tree: &Path, file: usize| tree.join(format!("art/{}/{file}.webp", file % 17));
     let mut left = megabytes * 1_000_000;

@@ -15,14 +15,17 @@ use crate::beneath::Root;
 use crate::error::At;
 use crate::files::hash_into;
 
+/// What was found in archives: one file without a name, and where in it each content begins and how
+/// long it is.
+type Spool = (File, HashMap<Hash, (u64, u64)>);
+
 /// Old contents that the sender can make patches of. What it does not have is sent whole: nothing
 /// depends upon it but the number of bytes that travel.
 #[derive(Default)]
 pub struct Olds {
     trees: Vec<PathBuf>,
     archives: Vec<Archive>,
-    /// What was found in archives: one file without a name, and where in it each content is.
-    spool: Option<(File, HashMap<Hash, (u64, u64)>)>,
+    spool: Option<Spool>,
 }
 
 impl Olds {
