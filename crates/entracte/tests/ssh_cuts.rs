@@ -104,7 +104,7 @@ fn a_release_that_began_is_finished_whatever_becomes_of_the_connection() {
         false => 4_000 + seeded.below(20_000),
     });
     deploy_until_done(&small);
-    assert!(relay.cuts() > 2, "only {} connections were cut", relay.cuts());
+    assert!(relay.cuts() > 0, "no connection was cut");
     drop(relay);
     direct(&small);
     small.assert_is("1.1", &["r1"], "after all the cuts");
