@@ -40,7 +40,7 @@ impl Args {
 }
 
 #[derive(Debug, clap::Subcommand)]
-pub enum What {
+enum What {
     /// Show the phase, who is in, and whether the game answers
     Status {
         /// Show it live: players in and left, requests, parked, admitted
@@ -78,7 +78,7 @@ pub enum What {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Words {
+struct Words {
     /// How long it will take; shown to the players with a countdown
     #[arg(long = "for", value_name = "DURATION")]
     length: Option<Duration>,
