@@ -40,7 +40,7 @@ impl Args {
 }
 
 #[derive(Debug, clap::Subcommand)]
-pub enum What {
+enum What {
     /// Show the phase, who is in, and whether the game answers
     Status {
         /// Show it live: players in and left, requests, parked, admitted
