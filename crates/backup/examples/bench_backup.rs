@@ -179,16 +179,9 @@ fn our_day(dir: &Path, dump: &str) -> Took {
 fn pass(dump: &str, out: &mut dyn Write) -> Result<u64, String> {
     let mut dumping = start(dump);
     let mut from = dumping.stdout.take().expect("the pipe was asked for");
-    let (mut piece, mut bytes) = (vec![0; PIECE_BYTES], 0);
-    loop {
-        let read = from.read(&mut piece).map_err(|error| error.to_string())?;
-        if read == 0 {
-            break;
-        }
-        out.write_all(&piece[..read]).map_err(|error| error.to_string())?;
-        bytes += read as u64;
-    }
+    let copied = std::io::copy(&mut from, out);
     let ended = dumping.wait().map_err(|error| error.to_string())?;
+    let bytes = copied.map_err(|error| error.to_string())?;
     if ended.success() { Ok(bytes) } else { Err(format!("mariadb-dump: {ended}")) }
 }
 

@@ -125,11 +125,11 @@ pub(crate) fn announce(
 /// time: until then the old one counts.
 fn refresh(folder: &Path, key: &MasterKey, sharing: Sharing, file: &Mutex<Option<PathBuf>>) {
     let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Ok(new) = write(folder, key, sharing) {
-        if let Some(old) = file.replace(new) {
-            // It is stale in half an hour at the latest.
-            drop(fs::remove_file(old));
-        }
+    if let Ok(new) = write(folder, key, sharing)
+        && let Some(old) = file.replace(new)
+    {
+        // It is stale in half an hour at the latest.
+        drop(fs::remove_file(old));
     }
 }
 
@@ -188,12 +188,11 @@ fn refuse_others(
             Err(error) => return Err(BackupError::io("read", &path, error)),
         };
         match content.as_deref().and_then(|content| decrypt(key, content)) {
-            Some(word) if word.is_stale() => {
-                if word.username == US {
-                    // Left by one of us that was killed; nobody else will take it away.
-                    drop(fs::remove_file(&path));
-                }
+            // Left by one of us that was killed; nobody else will take it away.
+            Some(word) if word.is_stale() && word.username == US => {
+                drop(fs::remove_file(&path));
             }
+            Some(word) if word.is_stale() => {}
             Some(word) if word.exclusive || sharing == Sharing::Alone => {
                 return Err(busy(&path, &format!("process {} on {}", word.pid, word.hostname)));
             }

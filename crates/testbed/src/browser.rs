@@ -98,7 +98,7 @@ impl Browser {
     }
 
     /// A command of the Chrome DevTools Protocol.
-    fn devtools(&mut self, command: &str, parameters: Value) {
+    fn devtools(&mut self, command: &str, parameters: &Value) {
         self.send("goog/cdp/execute", &json!({ "cmd": command, "params": parameters }));
     }
 
@@ -107,16 +107,16 @@ impl Browser {
         let agent = self.run("return navigator.userAgent");
         self.devtools(
             "Network.setUserAgentOverride",
-            json!({ "userAgent": agent, "acceptLanguage": taste.language }),
+            &json!({ "userAgent": agent, "acceptLanguage": taste.language }),
         );
         let scheme = if taste.dark { "dark" } else { "light" };
         self.devtools(
             "Emulation.setEmulatedMedia",
-            json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] }),
+            &json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] }),
         );
         self.devtools(
             "Emulation.setDeviceMetricsOverride",
-            json!({ "width": taste.width, "height": 800, "deviceScaleFactor": 1, "mobile": false }),
+            &json!({ "width": taste.width, "height": 800, "deviceScaleFactor": 1, "mobile": false }),
         );
     }
 

@@ -120,7 +120,7 @@ pub fn list(paint: &Paint, drift: &Drift, shown_max: usize) -> Vec<String> {
         let object = one.object();
         match one {
             Difference::Missing { .. } => {
-                lines.push(format!("  {} {object}: forgotten", mark("✗")))
+                lines.push(format!("  {} {object}: forgotten", mark("✗")));
             }
             Difference::Extra { .. } => {
                 lines.push(format!("  {} {object}: development does not have it", mark("✗")));

@@ -29,7 +29,7 @@ use crate::report::out;
   entracte gate serve             (the gate process, as a service runs it)")]
 pub struct Args {
     #[command(subcommand)]
-    pub what: What,
+    what: What,
 }
 
 impl Args {
@@ -207,7 +207,7 @@ fn watch(app: &App, client: &Client) -> Result<Exit, Failure> {
         if in_place {
             let up = if rows > 0 { format!("\x1b[{rows}A\x1b[J") } else { String::new() };
             rows = what.lines().count();
-            print!("{up}{what}\n");
+            println!("{up}{what}");
             std::io::stdout().flush()?;
         } else if app.global.json || shown.as_ref() != Some(&what) {
             app.print(&what, &serde_json::to_value(&status)?);

@@ -114,7 +114,7 @@ impl SeedTable {
         for (key, row) in &wanted {
             match there.get(key) {
                 None => {
-                    all.push(RowDifference::Missing { table: table(), row: self.condition(row) })
+                    all.push(RowDifference::Missing { table: table(), row: self.condition(row) });
                 }
                 Some(other) => {
                     let differs = shared.iter().filter(|(a, b)| row[*a] != other[*b]);
