@@ -4,7 +4,7 @@
 //! the docs.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
@@ -20,7 +20,6 @@ use mysql::prelude::Queryable;
 const GOAL: f64 = 1.0;
 /// Where the table stands in the document.
 const PLACE: &str = "bench backup";
-const PIECE_BYTES: usize = 1 << 20;
 
 /// One backup.
 struct Took {
@@ -180,6 +179,7 @@ fn pass(dump: &str, out: &mut dyn Write) -> Result<u64, String> {
     let mut dumping = start(dump);
     let mut from = dumping.stdout.take().expect("the pipe was asked for");
     let copied = std::io::copy(&mut from, out);
+    drop(from);
     let ended = dumping.wait().map_err(|error| error.to_string())?;
     let bytes = copied.map_err(|error| error.to_string())?;
     if ended.success() { Ok(bytes) } else { Err(format!("mariadb-dump: {ended}")) }
