@@ -3,12 +3,11 @@
 //! It decides nothing for production: a restore erases what is inside of a database. It is left
 //! out of the schema and of the sums, which say what the game has.
 
+pub use entracte_model::schema::HISTORY_TABLE;
+
 use crate::database::{Database, Script, StatementAt, StatementLog};
 use crate::error::DbError;
 use crate::script::Engine;
-
-/// The table of the mirror.
-pub const HISTORY_TABLE: &str = "entracte_history";
 /// Its columns.
 const COLUMNS: [(&str, &str); 9] = [
     ("release_id", "VARCHAR(20)"),

@@ -151,7 +151,7 @@ database = "taverne"
         let (_dir, config) = config(TEXT);
         let far = config.far("production").unwrap().unwrap();
         assert_eq!(far.config, "/var/lib/entracte/entracte.toml");
-        for gone in ["source", "development", "staging", "ssh", "taverne.key"] {
+        for gone in ["[source", "[development", "staging", "ssh", "taverne.key"] {
             assert!(!far.text.contains(gone), "{gone} in {}", far.text);
         }
         let there = Config::parse(Path::new("/var/lib/entracte/entracte.toml"), &far.text).unwrap();
