@@ -12,6 +12,7 @@ use entracte_model::RelPath;
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, ResolveFlags, Stat, Timestamps, Uid, fchmod, openat2, symlinkat,
 };
+use rustix::io::Errno;
 
 use crate::PackageError;
 use crate::error::At;
@@ -40,14 +41,15 @@ impl Root {
         self.path.join(rel)
     }
 
-    /// What stands at `rel`, a link as itself; `None` where nothing does.
+    /// What stands at `rel`, a link as itself; `None` where nothing does. Links are never followed.
     pub(crate) fn stat(&self, rel: &RelPath) -> Result<Option<Stat>, PackageError> {
         let found = self.in_parent(rel, |parent, name| {
             rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
         });
         match found {
             Ok(stat) => Ok(Some(stat)),
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+            // A link on the way, too: what it leads to is not at `rel`.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(error) => Err(error).at("look at", &self.full(rel)),
         }
     }
@@ -125,7 +127,7 @@ impl Root {
         let removed = self
             .in_parent(rel, |parent, name| rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR));
         match removed {
-            Ok(()) | Err(rustix::io::Errno::NOTEMPTY) => Ok(()),
+            Ok(()) | Err(Errno::NOTEMPTY) => Ok(()),
             Err(error) => Err(error).at("remove the folder", &self.full(rel)),
         }
     }
@@ -190,7 +192,7 @@ impl Root {
         }
         match last.as_ref() {
             Some((_, dir)) => act(dir.as_fd(), rel.name()),
-            None => Err(rustix::io::Errno::NOENT),
+            None => Err(Errno::NOENT),
         }
     }
 
