@@ -21,17 +21,16 @@ fn main() -> ExitCode {
     println!(
         "| round | side | requests | lost | pages | p99 | longest |\n|---|---|---|---|---|---|---|"
     );
-    let mut longest_ms = Vec::new();
+    let mut figure = 0;
     let mut lost = 0;
     for round in 1..=rounds {
         row(round, "symlink and reload", &by_symlink());
         let ours = entracte();
         row(round, "us", &ours);
         lost += ours.with(|outcome| !outcome.is_played()).len();
-        longest_ms.push(ours.latencies.max_us() / 1_000);
+        // The goal is that nobody waits longer, so the worst round counts.
+        figure = figure.max(ours.latencies.max_us() / 1_000);
     }
-    longest_ms.sort_unstable();
-    let figure = longest_ms[longest_ms.len() / 2];
     let met = lost == 0 && figure <= GOAL_MS;
     println!(
         "bench hold: {figure} ms, {lost} lost (goal {GOAL_MS} ms, 0 lost) {}",

@@ -157,11 +157,13 @@ fn version(program: &str, args: &[&str]) -> String {
 fn nginx(site: &Site, core: &str, page: &str) -> Proxy {
     let (pass, refuse, path) = (free(), free(), site.dir.path().join("nginx"));
     fs::create_dir(&path).unwrap();
+    // nginx takes no word of 4 KiB in its configuration.
+    let half = &page[..page.len() / 2];
     let body = format!(
         "upstream game {{ server {}; keepalive 128; keepalive_requests 1000000000; }}\n\
          server {{ listen {pass} backlog=4096; location / {{ proxy_pass http://game; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
          proxy_set_header Host $host; proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto http; proxy_set_header X-Real-IP $remote_addr; }} }}\n\
-         server {{ listen {refuse} backlog=4096; location / {{ add_header Retry-After 30 always; add_header Cache-Control no-store always; return 503 \"{page}\"; }} }}",
+         server {{ listen {refuse} backlog=4096; location / {{ add_header Retry-After 30 always; add_header Cache-Control no-store always; set $half \"{half}\"; return 503 \"$half$half\"; }} }}",
         site.address
     );
     let conf = path.join("nginx.conf");
@@ -182,7 +184,7 @@ fn haproxy(site: &Site, core: &str, page: &str) -> Proxy {
     let page_file = site.dir.path().join("page.html");
     fs::write(&page_file, page).unwrap();
     let conf = format!(
-        "global\n  nbthread 1\n  maxconn 50000\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n  \
+        "global\n  nbthread 1\n  no strict-limits\n  maxconn 50000\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 300s\n  timeout server 300s\n  \
          option forwardfor\n  http-reuse always\n\
          frontend pass\n  bind {pass}\n  default_backend game\n\
          frontend refuse\n  bind {refuse}\n  http-request return status 503 content-type text/html file {} hdr retry-after 30 hdr cache-control no-store\n\
@@ -206,7 +208,7 @@ fn haproxy(site: &Site, core: &str, page: &str) -> Proxy {
 fn caddy(site: &Site, core: &str, page: &str) -> Proxy {
     let (pass, refuse, path) = (free(), free(), site.dir.path().join("Caddyfile"));
     let conf = format!(
-        "{{\n  admin off\n  auto_https off\n  persist_config off\n}}\nhttp://:{} {{\n  bind 127.0.0.1\n  reverse_proxy {}\n}}\n\
+        "{{\n  admin off\n  auto_https off\n}}\nhttp://:{} {{\n  bind 127.0.0.1\n  reverse_proxy {}\n}}\n\
          http://:{} {{\n  bind 127.0.0.1\n  header Retry-After 30\n  header Cache-Control no-store\n  respond \"{page}\" 503\n}}\n",
         pass.port(),
         site.address,
