@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use entracte_model::schema::{self, Difference, SeedTable, Snapshot, Step};
 
-use crate::database::{Script, StatementAt, StatementLog};
+use crate::database::{Nowhere, Script};
 use crate::error::DbError;
 use crate::settings::Settings;
 use crate::{mariadb, open, postgres, sqlite};
@@ -157,21 +157,6 @@ fn run(scratch: &Settings, step: &Step) -> Result<(), DbError> {
     let script = Script::held("proposal", step.sql.as_bytes());
     let stop = AtomicBool::new(false);
     open(scratch)?.run_scripts(&[script], &mut Nowhere, &stop, &mut |_| {}).map(drop)
-}
-
-/// A scratch database is thrown away: nobody has to know how far a script came.
-struct Nowhere;
-
-impl StatementLog for Nowhere {
-    fn intent(&mut self, _: &StatementAt) -> Result<(), String> {
-        Ok(())
-    }
-    fn done(&mut self, _: &StatementAt, _: u64, _: &[String]) -> Result<(), String> {
-        Ok(())
-    }
-    fn failed(&mut self, _: &StatementAt, _: &str) -> Result<(), String> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

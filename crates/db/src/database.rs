@@ -163,6 +163,22 @@ pub trait StatementLog {
     fn failed(&mut self, at: &StatementAt, error: &str) -> Result<(), String>;
 }
 
+/// A journal that keeps nothing: for databases that are thrown away, and statements of our own.
+#[derive(Debug, Clone, Copy)]
+pub struct Nowhere;
+
+impl StatementLog for Nowhere {
+    fn intent(&mut self, _: &StatementAt) -> Result<(), String> {
+        Ok(())
+    }
+    fn done(&mut self, _: &StatementAt, _: u64, _: &[String]) -> Result<(), String> {
+        Ok(())
+    }
+    fn failed(&mut self, _: &StatementAt, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 /// What executing the scripts came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ScriptsDone {

@@ -5,7 +5,7 @@
 
 pub use entracte_model::schema::HISTORY_TABLE;
 
-use crate::database::{Database, Script, StatementAt, StatementLog};
+use crate::database::{Database, Nowhere, Script};
 use crate::error::DbError;
 use crate::script::Engine;
 /// Its columns.
@@ -124,20 +124,5 @@ fn literal(engine: Engine, text: &str) -> String {
     match engine {
         Engine::Mariadb if !text.is_empty() => format!("CONVERT(x'{}' USING utf8mb4)", hex()),
         _ => format!("'{}'", text.replace('\'', "''")),
-    }
-}
-
-/// The mirror's own statements are in no journal.
-struct Nowhere;
-
-impl StatementLog for Nowhere {
-    fn intent(&mut self, _: &StatementAt) -> Result<(), String> {
-        Ok(())
-    }
-    fn done(&mut self, _: &StatementAt, _: u64, _: &[String]) -> Result<(), String> {
-        Ok(())
-    }
-    fn failed(&mut self, _: &StatementAt, _: &str) -> Result<(), String> {
-        Ok(())
     }
 }

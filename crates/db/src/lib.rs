@@ -23,8 +23,8 @@ mod tool;
 
 pub use contents::{CONTENTS_FORMAT, Contents, TableContents};
 pub use database::{
-    Database, FenceProof, Progress, QUERY_ROWS_MAX, SQL_EXCERPT_CHARS_MAX, Script, ScriptDone,
-    ScriptsDone, StatementAt, StatementLog,
+    Database, FenceProof, Nowhere, Progress, QUERY_ROWS_MAX, SQL_EXCERPT_CHARS_MAX, Script,
+    ScriptDone, ScriptsDone, StatementAt, StatementLog,
 };
 pub use error::{DbError, EngineError, Session};
 pub use facts::{Facts, Sums, TableFacts, TableSum};

@@ -6,13 +6,12 @@ use std::sync::atomic::AtomicBool;
 
 use entracte_db::compare::{self, Proposal};
 use entracte_db::scratch::{self, Scratch};
-use entracte_db::{DbError, Script, Settings};
+use entracte_db::{DbError, Nowhere, Script, Settings};
 use entracte_model::journal::Fault;
 use entracte_model::schema::{Difference, RowDifference, SeedTable, Snapshot};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Doing, broken, refused};
-use crate::rehearse::Nowhere;
 
 /// What is compared with what.
 #[derive(Debug, Clone, Copy)]

@@ -318,18 +318,3 @@ impl StatementLog for Times {
         Ok(())
     }
 }
-
-/// A rehearsal has no journal: its instance is thrown away.
-pub(crate) struct Nowhere;
-
-impl StatementLog for Nowhere {
-    fn intent(&mut self, _: &StatementAt) -> Result<(), String> {
-        Ok(())
-    }
-    fn done(&mut self, _: &StatementAt, _: u64, _: &[String]) -> Result<(), String> {
-        Ok(())
-    }
-    fn failed(&mut self, _: &StatementAt, _: &str) -> Result<(), String> {
-        Ok(())
-    }
-}
