@@ -16,6 +16,7 @@ use crate::config::{GateConfig, Parsed};
 use crate::control::Status;
 use crate::error::GateError;
 use crate::in_flight::InFlight;
+use crate::pages::KeptPages;
 use crate::park::{BodyRoom, Park, Room};
 use crate::pass_tokens::PassTokens;
 use crate::pool::Pool;
@@ -69,6 +70,7 @@ pub(crate) struct Core {
     pub(crate) pool: Pool,
     pub(crate) log: Option<AccessLog>,
     pub(crate) pass_tokens: PassTokens,
+    pub(crate) kept_pages: KeptPages,
     pub(crate) listen: OnceLock<SocketAddr>,
     /// Requests that wait for a game that refuses connections.
     pub(crate) connect_waiting: Semaphore,
@@ -217,6 +219,7 @@ impl Core {
             pool: Pool::new(&config),
             log: start.log,
             pass_tokens: PassTokens::new(limits.pass_tokens_max),
+            kept_pages: KeptPages::default(),
             listen: OnceLock::new(),
             connect_waiting: Semaphore::new(limits.connect_waiting_max),
             phase: watch::Sender::new(inner.state.phase),
@@ -248,8 +251,8 @@ impl Core {
     pub(crate) fn enter(self: &Arc<Self>, who: &Who) -> Entry {
         let mut inner = self.inner();
         let facts = Facts {
-            method: &who.method,
-            path: &who.path,
+            method: who.method.as_str(),
+            path: who.path(),
             has_ticket: who.ticket.is_some(),
             has_session_cookie: who.cookies.iter().any(|key| inner.sessions.knows(key)),
             is_tester: who.is_tester,
@@ -351,6 +354,11 @@ impl Core {
 
     pub(crate) fn became_tunnel(&self) {
         self.inner().tunnels += 1;
+    }
+
+    /// How many states were put in force.
+    pub(crate) fn acts(&self) -> u64 {
+        self.inner().acts
     }
 
     /// What a client is shown.

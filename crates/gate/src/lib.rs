@@ -44,6 +44,7 @@ mod sessions;
 mod state_file;
 mod strict;
 mod succession;
+mod timer;
 mod tls;
 mod tokens;
 mod tunnel;

@@ -38,7 +38,7 @@ pub(crate) async fn answer(
     parts: Parts,
     body: Incoming,
 ) -> Response<Answer> {
-    let path = who.path.strip_prefix("/_entracte/").unwrap_or("");
+    let path = who.path().strip_prefix("/_entracte/").unwrap_or("");
     if path == "pass" && parts.method == Method::POST {
         return enter(core, who, &parts, body).await;
     }
@@ -136,7 +136,7 @@ async fn enter(core: &Core, who: &Who, parts: &Parts, body: Incoming) -> Respons
         .map_or("", |token| token.trim_matches(['+', ' ']));
     let pass = core.pass_tokens.take(token, now()).and_then(|expires| {
         let seconds = expires.since(now()) / 1_000;
-        Some((core.keys.pass(expires, &who.host).ok()?, seconds))
+        Some((core.keys.pass(expires, &who.host()).ok()?, seconds))
     });
     let Some((pass, seconds)) = pass else {
         return pages::pass_form(core, who, PASS_SCRIPT, true);
