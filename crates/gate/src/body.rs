@@ -182,6 +182,8 @@ pub(crate) struct Relay {
     pub(crate) injector: Option<Injector>,
     /// Set for event streams: they never end, so the gate ends them when it closes.
     pub(crate) events: Option<Events>,
+    /// The game broke off, and what came before that is on its way to the client.
+    pub(crate) broken: Option<BodyError>,
 }
 
 impl std::fmt::Debug for Relay {
@@ -286,6 +288,9 @@ impl Relay {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         if let Some(last) = self.events.as_mut().and_then(|events| events.farewell(cx)) {
             return Poll::Ready(last.map(|bytes| Ok(Frame::data(bytes))));
         }
@@ -318,7 +323,13 @@ impl Relay {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            Some(Err(error)) => {
+                // What came before it must reach the client first: a connection that ends before
+                // the answer's first byte is taken for one that was never asked, and asked again.
+                self.broken = Some(error.into());
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             None => {
                 self.give_back();
                 let kept =

@@ -224,6 +224,7 @@ fn relay(
         patience: (!is_events).then(|| Patience::new(core.config.limits.answer_idle_ms)),
         injector,
         events: may_end.then(|| Events::new(core.phase.subscribe())),
+        broken: None,
     };
     Response::from_parts(head, Answer::relay(relay))
 }
