@@ -93,6 +93,7 @@ impl Drop for Running {
 #[test]
 fn who_watches_sees_each_change_also_over_a_restart() {
     let site = Site::new();
+    site.edit("drain = \"0s\"", "drain = \"10min\"");
     let service = Service::start(&site);
     let plain = Running::start(&site, &["gate", "status", "--watch"]);
     let json = Running::start(&site, &["gate", "status", "--watch", "--json"]);
@@ -126,7 +127,9 @@ fn who_watches_sees_each_change_also_over_a_restart() {
     for key in ["players_left", "sessions_in", "parked", "waiting", "admission_per_s"] {
         assert!(of(&json.lines()[0])[key].is_number(), "{key}");
     }
-    assert!(!json.lines().concat().contains('\u{1b}') && !plain.lines().concat().contains('\u{1b}'));
+    assert!(
+        !json.lines().concat().contains('\u{1b}') && !plain.lines().concat().contains('\u{1b}')
+    );
 }
 
 #[test]

@@ -51,6 +51,8 @@ mod tunnel;
 mod waiting_room;
 mod who;
 
+#[doc(hidden)]
+pub use crate::core::WALL_CLOCK_OFF_MS;
 pub use bins::{Bin, HourOfWeek};
 pub use config::{GateConfig, Upstream};
 pub use error::GateError;

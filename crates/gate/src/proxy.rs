@@ -16,7 +16,7 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use tokio::time::{sleep, timeout};
 
 use crate::body::{Answer, Events, Patience, Relay, Upload, UploadFate};
-use crate::core::{Core, Parked, now};
+use crate::core::{Core, Parked};
 use crate::headers;
 use crate::in_flight::InFlight;
 use crate::inject::Injector;
@@ -263,7 +263,7 @@ fn learn_sessions(core: &Core, errand: &Errand, head: &response::Parts) {
 /// A ticket goes to whoever looks at a page or logs in, while anybody may come in.
 fn give_ticket(core: &Core, errand: &Errand, head: &mut response::Parts, is_html: bool) {
     let held = errand.who.ticket;
-    let at = now();
+    let at = core.clock.now();
     let stale = held.is_none_or(|ticket| at.since(ticket.issued) > TICKET_RENEWED_MS);
     let worth = head.status.as_u16() < 500 && (is_html || errand.guard.is_login);
     // A shared cache would hand one player's ticket to all.

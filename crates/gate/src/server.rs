@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::body::{Answer, Upload};
 use crate::conn::{Clocked, ConnClock, Over};
-use crate::core::{Core, Entry, now};
+use crate::core::{Core, Entry};
 use crate::own;
 use crate::pages;
 use crate::proxy::{self, Errand, Waited};
@@ -361,7 +361,7 @@ async fn answer(here: &Here, mut request: Request<Incoming>) -> Response<Answer>
     if let Some(refusal) = refusal(&parts) {
         return refusal;
     }
-    let who = Who::of(core, &parts, &body, peer, memo, now());
+    let who = Who::of(core, &parts, &body, peer, memo, core.clock.now());
     let logged = core.log.as_ref().map(|log| log.begin(&who, &parts));
     let response = meet(core, peer, who, parts, body, upgrade).await;
     if let (Some(log), Some(line)) = (&core.log, logged) {

@@ -63,9 +63,8 @@ impl KeptPages {
         let key = Key { kind, html, accept_language: accept_language.to_owned(), twin };
         let now = Instant::now();
         let limit = Duration::from_millis(KEPT_MS);
-        let fresh = |kept: &Kept| {
-            kept.acts == acts && now.saturating_duration_since(kept.made) < limit
-        };
+        let fresh =
+            |kept: &Kept| kept.acts == acts && now.saturating_duration_since(kept.made) < limit;
         let found = {
             let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
             let found = pages.get(&key).filter(|kept| fresh(kept));
