@@ -103,7 +103,7 @@ pub(crate) enum NotSent {
     /// The game took too long.
     Late,
     /// The connection broke; the request is in it where nothing of it was sent.
-    Broken(TrySendError<Request<Upload>>),
+    Broken(Box<TrySendError<Request<Upload>>>),
 }
 
 impl Leased {
@@ -131,7 +131,7 @@ impl Leased {
                 sent.as_mut().poll(cx)
             };
             if let Poll::Ready(answered) = answered {
-                return Poll::Ready(answered.map_err(NotSent::Broken));
+                return Poll::Ready(answered.map_err(|failed| NotSent::Broken(Box::new(failed))));
             }
             self.late.poll_until(deadline, cx).map(|()| Err(NotSent::Late))
         })
