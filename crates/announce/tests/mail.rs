@@ -1,5 +1,7 @@
 //! Mail through a real mail server, and what becomes of it where the server does not take it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
