@@ -128,7 +128,7 @@ handle /_entracte/* {{
     respond 404
 }}
 request_header -X-Entracte-Pass
-request_header Cookie \"(^|;\\s*){PASS_COOKIE}=[^;]*\" \"\"
+request_header Cookie {PASS_COOKIE}=[^;]* {PASS_COOKIE}=-
 "
     ));
     out

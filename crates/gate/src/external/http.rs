@@ -45,8 +45,8 @@ fn exchange(mut stream: impl Read + Write, text: &str) -> io::Result<String> {
 
 /// Asks for `path`, and returns the body of an answer that says 200.
 pub(super) fn get(at: &str, path: &str) -> io::Result<String> {
-    // An interface that checks the Host (Caddy's does) takes its own address.
-    let host = if at.starts_with('/') || at.starts_with("unix:") { "localhost" } else { at };
+    // An interface that checks the Host (Caddy's does) takes its own address, which a socket has not.
+    let host = if at.starts_with('/') || at.starts_with("unix:") { "" } else { at };
     let answer = talk(at, &format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n"))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let line = head.lines().next().unwrap_or_default();
