@@ -37,6 +37,14 @@ impl Front {
     /// # Panics
     /// Where the folder cannot be made.
     pub fn new(kind: Kind, dir: &Path, upstream: SocketAddr) -> Self {
+        Self::at(kind, dir, upstream, SocketAddr::from(([127, 0, 0, 1], free_port())))
+    }
+
+    /// As [`Front::new`], at an address that is free.
+    ///
+    /// # Panics
+    /// Where the folder cannot be made.
+    pub fn at(kind: Kind, dir: &Path, upstream: SocketAddr, address: SocketAddr) -> Self {
         fs::create_dir_all(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
         // Apache gives up root's rights: it must be able to enter.
         for folder in dir.ancestors().filter(|folder| folder.starts_with(std::env::temp_dir())) {
@@ -45,7 +53,6 @@ impl Front {
                 let _ = fs::set_permissions(folder, Permissions::from_mode(mode | 0o055));
             }
         }
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         Self { kind, dir: dir.to_owned(), upstream, address, server: None }
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use entracte_gate::control::{Client, ControlError};
-use entracte_gate::external::GateDriver as _;
+use entracte_gate::external::{GateDriver as _, Kind};
 use entracte_host::facts::facts;
 use entracte_model::gate::Phase;
 use entracte_model::time::human_bytes;
@@ -182,8 +182,16 @@ fn server(target: &Target, settings: &entracte_gate::external::Settings) -> Find
 fn cannot(target: &Target) -> Vec<Finding> {
     let kind = front::kind(target);
     let all = kind.capabilities().shortcomings();
+    let news = (kind != Kind::Entracte && target.announce.news_url.contains("/_entracte/news"))
+        .then(|| {
+            Finding::Worth(
+                format!("{kind} does not show the news pages of {}", target.news().display()),
+                "let it serve that folder, and set announce.news_url",
+            )
+        });
     all.iter()
         .map(|text| Finding::Worth(format!("{kind}: {text}"), "docs/gates.md compares the servers"))
+        .chain(news)
         .collect()
 }
 

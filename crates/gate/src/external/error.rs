@@ -98,8 +98,9 @@ pub enum DriverError {
     },
     /// The written state cannot be understood.
     #[error(
-        "{path} cannot be understood ({problem}), so nobody knows whether the game is open; look, \
-         remove the file, and `entracte gate open` or `close`"
+        "{path} cannot be understood ({problem}), so nobody knows what the gate was asked last; look \
+         whether the game is open, remove that file and the front.json beside it, and `entracte gate open` or \
+         `close`"
     )]
     State {
         /// The file.

@@ -110,6 +110,9 @@ impl Front {
         for (name, text) in self.files(&state, &state) {
             folder::publish(&self.settings.folder.join(name), &text)?;
         }
+        if !self.state_file().exists() {
+            self.save(&state)?;
+        }
         self.write(&state)?;
         Ok(recipe::snippets(&self.settings))
     }
@@ -148,7 +151,10 @@ impl Front {
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(State::initial(now()));
+                if self.record().applied == 0 {
+                    return Ok(State::initial(now()));
+                }
+                return Err(DriverError::State { path, problem: "it is gone".into() });
             }
             Err(error) => return Err(GateError::file("read", &path)(error).into()),
         };

@@ -163,7 +163,8 @@ fn gate(cx: &mut Context<'_>) -> Result<(), Fault> {
         // Found out now, it costs nobody anything.
         let included = crate::front::server(settings).included();
         included.map_err(|error| {
-            refused(crate::fault::chain(&error)).hint("`entracte gate snippet` prints it")
+            refused(crate::fault::chain(&error))
+                .hint("`entracte doctor` asks again once its configuration is mended")
         })?;
         for text in kind.capabilities().shortcomings() {
             cx.info(format!("{kind}: {text}"));
