@@ -225,7 +225,7 @@ impl Front {
             return Ok(false);
         }
         let closes = self.is_reloaded_for(before, state);
-        if !(closes || !old.is_empty()) {
+        if !closes && old.is_empty() {
             return Ok(false);
         }
         if let Err(said) = commands::run(&self.settings.check, &self.settings.folder) {
