@@ -42,6 +42,31 @@ fn usual(kind: Kind) -> Usual {
     }
 }
 
+/// A key that would be silently ignored.
+fn misplaced(gate: &file::Gate) -> Option<&'static str> {
+    let ours = [
+        ("trusted_proxies", !gate.trusted_proxies.is_empty()),
+        ("access_log", gate.access_log.is_some()),
+        ("tls_cert", gate.tls_cert.is_some()),
+        ("tls_key", gate.tls_key.is_some()),
+        ("metrics", gate.metrics.is_some()),
+        ("inject_widget", gate.inject_widget),
+        ("control", gate.control.is_some()),
+        ("player_left", gate.player_left.is_some()),
+    ];
+    let theirs = [
+        ("folder", gate.folder.is_some()),
+        ("check", gate.check.is_some()),
+        ("reload", gate.reload.is_some()),
+        ("pid_file", gate.pid_file.is_some()),
+        ("admin", gate.admin.is_some()),
+        ("backends", !gate.backends.is_empty()),
+        ("grace", gate.grace.is_some()),
+    ];
+    let lost: &[(&str, bool)] = if gate.kind == Kind::Entracte { &theirs } else { &ours };
+    lost.iter().find(|(_, is_given)| *is_given).map(|(name, _)| *name)
+}
+
 impl Config {
     /// The server in the place of our gate; nothing where it is ours.
     pub(super) fn front(
@@ -51,10 +76,20 @@ impl Config {
         gate: &GateConfig,
     ) -> Result<Option<Settings>, ConfigError> {
         let file = &target.gate;
+        let key = |key: &str| format!("target.{name}.gate.{key}");
+        if let Some(lost) = misplaced(file) {
+            let message = match file.kind {
+                Kind::Entracte => {
+                    "only means something with `kind` \"nginx\", \"caddy\", \"haproxy\" or \"apache\""
+                        .to_owned()
+                }
+                kind => format!("is our own gate's; with {kind} in its place it does nothing"),
+            };
+            return Err(self.value(&key(lost), message));
+        }
         if file.kind == Kind::Entracte {
             return Ok(None);
         }
-        let key = |key: &str| format!("target.{name}.gate.{key}");
         let Some(url) = file.url.clone() else {
             let message = format!(
                 "expected the address at which this machine reaches {}, such as \
@@ -142,5 +177,9 @@ mod tests {
         let strange = ", kind = \"caddy\", url = \"http://x\", folder = \"/srv/a b{\"";
         assert!(front(strange).unwrap_err().contains("gate.folder: expected letters"));
         assert!(front(", kind = \"lighttpd\"").unwrap_err().contains("kind"));
+        let lost = front(", kind = \"caddy\", url = \"http://x\", inject_widget = true");
+        assert!(lost.unwrap_err().contains("gate.inject_widget: is our own gate's"));
+        let lost = front(", grace = \"9s\"").unwrap_err();
+        assert!(lost.contains("gate.grace: only means something with"), "{lost}");
     }
 }

@@ -1,6 +1,8 @@
 //! One suite for everything that can stand in front of a game: our own gate, and the real nginx,
 //! Caddy, HAProxy and Apache with what we have them include.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod load;
