@@ -31,6 +31,7 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let mut text = render(app, &plan);
     let rehearsal = rehearse::last(&store, &archive.record().version.to_string())?;
     text.push_str(&about_the_point(&plan, rehearsal.as_ref()));
+    text.push_str(&super::front::about(&target));
     if let Some(rehearsal) = rehearsal {
         text.push_str(&format!(
             "\nRehearsed on backup {} at {}: scripts {}, way back {}.",
