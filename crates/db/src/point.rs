@@ -19,9 +19,11 @@ const POINT_FILE: &str = "point.json";
 /// What was prepared for the point while the game still ran.
 const PREPARED: &str = "ahead";
 /// What a point's directory may hold besides `point.json`.
-const CONTENTS: [&str; 6] = [
+const CONTENTS: [&str; 8] = [
     "point.sqlite",
     "point.sqlite-journal",
+    "point.sqlite-wal",
+    "point.sqlite-shm",
     "definitions.json",
     "dump.sql",
     "tables",

@@ -4,6 +4,7 @@ mod definitions;
 mod dump;
 mod fence;
 mod point;
+mod point_ahead;
 mod scripts;
 mod sums;
 
@@ -56,6 +57,11 @@ impl Sqlite {
         format!("sqlite {}", path.display())
     }
 
+    /// The file itself: its log lies beside it, not beside a link to it.
+    fn file(&self) -> Result<PathBuf, DbError> {
+        std::fs::canonicalize(&self.path).map_err(DbError::io("look at", &self.path))
+    }
+
     /// A new connection, which behaves as one of the sqlite3 program.
     fn connect(&self) -> Result<Connection, DbError> {
         // Without CREATE: a mistyped path must not become an empty game.
@@ -104,12 +110,20 @@ impl Database for Sqlite {
         Ok(())
     }
 
+    fn prepare_point(
+        &mut self,
+        dir: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<u64>, DbError> {
+        point_ahead::prepare(&self.connect()?, &self.file()?, dir, progress)
+    }
+
     fn take_point(
         &mut self,
         dir: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Point, DbError> {
-        point::take(&self.connect()?, self.target(), dir, progress)
+        point::take(&self.connect()?, &self.file()?, self.target(), dir, progress)
     }
 
     fn probe_point(&mut self, dir: &Path) -> Result<Option<Point>, DbError> {
