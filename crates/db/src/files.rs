@@ -81,6 +81,13 @@ pub(crate) fn copy_contents(
     }
 }
 
+/// How much is free where `path` lies or will lie; nothing where that cannot be seen.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    let there = path.ancestors().find(|path| path.exists())?;
+    let about = rustix::fs::statvfs(there).ok()?;
+    Some(about.f_bavail.saturating_mul(about.f_frsize))
+}
+
 /// Whether files in `from` can be copied into the directory `to` without copying their blocks.
 /// Tried, with an empty hand: some file systems can in principle and refuse in practice.
 pub(crate) fn shares_blocks(from: &Path, to: &Path) -> Result<bool, DbError> {

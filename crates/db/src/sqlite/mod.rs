@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use entracte_model::schema::Schema;
+use entracte_model::way::{Offer, Way, Wish};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::contents::Contents;
@@ -36,12 +37,13 @@ const BUSY_MS: u64 = 10_000;
 #[derive(Debug)]
 pub(crate) struct Sqlite {
     path: PathBuf,
+    wish: Wish,
 }
 
 impl Sqlite {
     /// Opens the database once to see that it is one.
     pub(crate) fn open(settings: &SqliteSettings) -> Result<Self, DbError> {
-        let sqlite = Self { path: settings.path.clone() };
+        let sqlite = Self { path: settings.path.clone(), wish: Wish::Any };
         let connection = sqlite.connect()?;
         let read = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |_| Ok(()));
         read.map_err(|error| DbError::Unreachable {
@@ -110,6 +112,14 @@ impl Database for Sqlite {
         Ok(())
     }
 
+    fn wish_for(&mut self, wish: Wish) {
+        self.wish = wish;
+    }
+
+    fn ways(&mut self, dir: &Path) -> Result<Vec<Offer>, DbError> {
+        point_ahead::offer(&self.file()?, dir).map(|offer| vec![offer])
+    }
+
     fn prepare_point(
         &mut self,
         dir: &Path,
@@ -123,6 +133,10 @@ impl Database for Sqlite {
         dir: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Point, DbError> {
+        if !self.wish.allows(Way::Copy) {
+            let why = "a SQLite database has only that of a copy";
+            return Err(crate::point::not_as_wished(self.wish, why));
+        }
         point::take(&self.connect()?, &self.file()?, self.target(), dir, progress)
     }
 

@@ -14,12 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use entracte_model::way::{Offer, Way};
 use rusqlite::Connection;
 
 use super::fence::is_locked;
 use crate::database::Progress;
 use crate::error::DbError;
-use crate::files::{private_dir, private_file, remove_if_there, sync_dir, sync_file};
+use crate::files::{free_bytes, private_dir, private_file, remove_if_there, sync_dir, sync_file};
 
 /// The folder in a point's directory.
 const AHEAD: &str = "ahead";
@@ -34,6 +35,9 @@ const UNIT_BYTES: usize = 4 << 10;
 const THREADS_MAX: usize = 4;
 /// How long a reader of an old state may keep the write-ahead log from being emptied.
 const CHECKPOINT_MS_MAX: u64 = 2_000;
+/// What a game changes between the copying and the window: a hundredth, and what every game does.
+const CHANGED_SHARE: u64 = 100;
+const CHANGED_BYTES: u64 = 1 << 20;
 /// How often somebody may write between the emptying of the log and our lock.
 const TRIES_MAX: u32 = 5;
 
@@ -104,6 +108,26 @@ pub(super) fn take(
     taken?;
     ended.map_err(DbError::engine::<rusqlite::Error>("giving the write lock back"))?;
     Ok(true)
+}
+
+/// What the copy would have to move.
+pub(super) fn offer(live: &Path, dir: &Path) -> Result<Offer, DbError> {
+    let from = hold(live)?;
+    let total = length(&from, live)?;
+    let place = dir.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    let shares = shares_blocks(&from, place).unwrap_or(false);
+    let changed = total.min(total / CHANGED_SHARE + CHANGED_BYTES);
+    Ok(Offer {
+        way: Way::Copy,
+        obstacle: None,
+        ahead_bytes: if shares { 0 } else { total },
+        // Both files.
+        read_bytes: if shares { 0 } else { total * 2 },
+        window_bytes: if shares { 0 } else { changed },
+        back_bytes: total,
+        disk_bytes: if shares { changed } else { total },
+        free_bytes: free_bytes(dir),
+    })
 }
 
 fn take_locked(live: &Path, dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<(), DbError> {
@@ -310,8 +334,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (live, copy) = (dir.path().join("live"), dir.path().join("copy"));
         // Longer than a stride, not a multiple of anything.
-        let bytes: Vec<u8> =
-            (0..STRIDE_BYTES + 12_345).map(|at| (at / 977 % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..STRIDE_BYTES + 12_345).map(|at| (at / 977 % 251) as u8).collect();
         fs::write(&live, &bytes).unwrap();
         let equal = |expected: u64| {
             let (from, to) = (hold(&live).unwrap(), open_copy(&copy).unwrap());

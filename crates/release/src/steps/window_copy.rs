@@ -64,6 +64,7 @@ pub(crate) fn way(point: &Point) -> &'static str {
     match point.way {
         PointWay::SqliteCopy { .. } => "a copy of the database",
         PointWay::MariadbFiles(_) => "copies of the table files",
+        PointWay::MariadbBinlog(_) => "a dump made ahead and the binary log since",
         PointWay::MariadbDump(_) => "a dump of the tables",
         PointWay::PostgresClone(_) => "a clone of the database",
         PointWay::PostgresDump(_) => "a dump of the database",
@@ -89,6 +90,9 @@ pub(crate) fn prepare(cx: &mut Context<'_>) {
     });
     match prepared {
         Ok(None) => {}
+        Ok(Some(0)) => {
+            cx.info("the database's changes are on its disk, so the rollback point is nearer");
+        }
         Ok(Some(bytes)) => {
             let bytes = human_bytes(bytes);
             cx.info(format!("rollback point prepared while the game runs ({bytes} copied)"));

@@ -1,0 +1,442 @@
+//! The server's binary log, read event by event: that nothing is missing between two places, and
+//! that what happened to a database there is rows and nothing that would have to be executed anew.
+//!
+//! Only the frame of the format is ours to know (a header of 19 bytes, the names in two kinds of
+//! event). What the rows hold stays with the distribution's own program.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::DbError;
+use crate::files::private_file;
+
+const MAGIC: [u8; 4] = [0xfe, b'b', b'i', b'n'];
+/// Where the first event of a log begins.
+pub(super) const FIRST: u64 = MAGIC.len() as u64;
+const HEADER_BYTES: usize = 19;
+/// More than any server lets an event be.
+const EVENT_BYTES_MAX: usize = 2 << 30;
+/// Within a statement that is several events, the last has this flag.
+const STATEMENT_ENDS: u16 = 1;
+/// Of a transaction in two phases that another session may end.
+const PREPARED: u8 = 64 | 128;
+const SHOWN_CHARS_MAX: usize = 80;
+
+/// A place in the server's binary logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) file: String,
+    pub(super) position: u64,
+}
+
+/// What a kind of event is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Says how the others are written.
+    Format,
+    /// A statement in words.
+    Query,
+    /// Names the table that rows belong to.
+    Table,
+    Rows,
+    /// The end of a transaction.
+    Commit,
+    /// The beginning of one.
+    Begin,
+    /// Says nothing of the contents.
+    Nothing,
+    /// What we do not read.
+    Other(u8),
+}
+
+impl Kind {
+    fn of(byte: u8) -> Self {
+        match byte {
+            15 => Kind::Format,
+            2 => Kind::Query,
+            19 => Kind::Table,
+            23..=25 | 30..=32 | 166..=171 => Kind::Rows,
+            16 => Kind::Commit,
+            162 => Kind::Begin,
+            // Ends of files, values for statements (which are looked at themselves), comments,
+            // and what the log keeps of itself.
+            3 | 4 | 5 | 13 | 14 | 27 | 160 | 161 | 163 => Kind::Nothing,
+            other => Kind::Other(other),
+        }
+    }
+}
+
+/// One event, with its header.
+struct Event {
+    bytes: Vec<u8>,
+    kind: Kind,
+    /// Where the next one begins in the server's file; 0 for one that lies in no file. Of a
+    /// longer file, the lower half.
+    end: u32,
+}
+
+impl Event {
+    fn body(&self) -> &[u8] {
+        &self.bytes[HEADER_BYTES..]
+    }
+
+    /// A number of `length` bytes, the lowest first.
+    fn number(&self, at: usize, length: usize) -> Option<u64> {
+        let bytes = self.body().get(at..at + length)?;
+        Some(bytes.iter().rev().fold(0, |number, byte| (number << 8) | u64::from(*byte)))
+    }
+
+    /// A database's or table's name, with its length in front.
+    fn name(&self, at: usize) -> Option<String> {
+        let length = usize::from(*self.body().get(at)?);
+        let name = self.body().get(at + 1..at + 1 + length)?;
+        Some(String::from_utf8_lossy(name).into_owned())
+    }
+}
+
+/// What came of reading a part of a log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Sifted {
+    /// Everything up to this place is there, and what concerns the database was kept.
+    UpTo(u64),
+    /// It cannot be used; why.
+    Unusable(String),
+}
+
+/// Reads the log file `raw`, whose first event is at `from` of the server's file, up to `to` or
+/// its end, and keeps in `kept` what happened to the rows of `database`.
+pub(super) fn sift(
+    raw: &Path,
+    from: u64,
+    to: Option<u64>,
+    database: &str,
+    kept: &Path,
+) -> Result<Sifted, DbError> {
+    let file = File::open(raw).map_err(DbError::io("open", raw))?;
+    let out = private_file(kept)?;
+    let mut sieve = Sieve {
+        out: BufWriter::new(out),
+        database,
+        ours: BTreeMap::new(),
+        in_statement: [false; 2],
+        rows_since_commit: false,
+    };
+    let sifted = sieve.all(BufReader::new(file), from, to).map_err(DbError::io("read", raw))?;
+    let out =
+        sieve.out.into_inner().map_err(|error| DbError::io("write", kept)(error.into_error()))?;
+    out.sync_all().map_err(DbError::io("sync", kept))?;
+    Ok(sifted)
+}
+
+struct Sieve<'a> {
+    out: BufWriter<File>,
+    database: &'a str,
+    /// The numbers that stand for tables at the moment, and whether each is of our database.
+    ours: BTreeMap<u64, bool>,
+    /// Whether the statement at hand changes tables of others, and of ours.
+    in_statement: [bool; 2],
+    rows_since_commit: bool,
+}
+
+impl Sieve<'_> {
+    fn all(&mut self, mut raw: impl Read, from: u64, to: Option<u64>) -> io::Result<Sifted> {
+        let mut magic = [0; MAGIC.len()];
+        raw.read_exact(&mut magic)?;
+        if magic != MAGIC {
+            return Ok(Sifted::Unusable("a file that is no binary log".to_owned()));
+        }
+        self.out.write_all(&magic)?;
+        let mut at = from;
+        while to != Some(at) {
+            let Some(event) = next(&mut raw)? else {
+                return Ok(match to {
+                    Some(to) => Sifted::Unusable(format!("the log ends at {at}, not at {to}")),
+                    None => Sifted::UpTo(at),
+                });
+            };
+            if event.end != 0 {
+                let end = at + event.bytes.len() as u64;
+                // The field has 32 bits; a log can be longer.
+                if event.end != (end & u64::from(u32::MAX)) as u32 {
+                    let why = format!("an event is missing behind {at}: {} follows", event.end);
+                    return Ok(Sifted::Unusable(why));
+                }
+                at = end;
+            }
+            match self.judge(&event) {
+                Ok(true) => self.out.write_all(&event.bytes)?,
+                Ok(false) => {}
+                Err(why) => return Ok(Sifted::Unusable(why)),
+            }
+        }
+        Ok(Sifted::UpTo(at))
+    }
+
+    /// Whether the event is kept; or why the log cannot be used.
+    fn judge(&mut self, event: &Event) -> Result<bool, String> {
+        let cut = || "an event that is cut".to_owned();
+        match event.kind {
+            Kind::Format => Ok(true),
+            Kind::Nothing => Ok(false),
+            Kind::Begin => {
+                // Number, domain, flags.
+                match event.number(12, 1).ok_or_else(cut)? as u8 & PREPARED {
+                    0 => Ok(false),
+                    _ => Err("a transaction in two phases (XA)".to_owned()),
+                }
+            }
+            Kind::Commit => Ok(std::mem::take(&mut self.rows_since_commit)),
+            Kind::Table => {
+                let is_ours = self.is_ours(&event.name(8).ok_or_else(cut)?);
+                self.ours.insert(event.number(0, 6).ok_or_else(cut)?, is_ours);
+                self.in_statement[usize::from(is_ours)] = true;
+                Ok(is_ours)
+            }
+            Kind::Rows => {
+                let table = event.number(0, 6).ok_or_else(cut)?;
+                let flags = event.number(6, 2).ok_or_else(cut)? as u16;
+                let is_ours = self.ours.get(&table).copied().unwrap_or(false);
+                let [others, ours] = self.in_statement;
+                if ours && others {
+                    return Err("a statement that changes our tables and others at once".into());
+                }
+                if flags & STATEMENT_ENDS != 0 {
+                    self.in_statement = [false; 2];
+                    self.ours.clear();
+                }
+                self.rows_since_commit |= is_ours;
+                Ok(is_ours)
+            }
+            Kind::Query => {
+                let kept = self.query(event).ok_or_else(cut)?;
+                if kept == Ok(true) {
+                    self.rows_since_commit = true;
+                }
+                kept
+            }
+            Kind::Other(kind) => Err(format!("an event of the kind {kind}")),
+        }
+    }
+
+    fn is_ours(&self, database: &str) -> bool {
+        // Servers differ in whether the case of names counts.
+        database.eq_ignore_ascii_case(self.database)
+    }
+
+    /// A statement in words; none where it is cut.
+    fn query(&self, event: &Event) -> Option<Result<bool, String>> {
+        // Connection, time, length of the name, error, length of the settings.
+        let name_bytes = event.number(8, 1)? as usize;
+        let settings_bytes = event.number(11, 2)? as usize;
+        let name_at = 13 + settings_bytes;
+        let name = event.body().get(name_at..name_at + name_bytes)?;
+        let sql = event.body().get(name_at + name_bytes + 1..)?;
+        Some(self.statement(&String::from_utf8_lossy(name), &String::from_utf8_lossy(sql)))
+    }
+
+    /// Whether a statement is executed again; or that it cannot be.
+    fn statement(&self, database: &str, sql: &str) -> Result<bool, String> {
+        /// Part of a transaction of rows that needs no repeating.
+        const CONTROL: [&str; 3] = ["BEGIN", "SAVEPOINT ", "RELEASE SAVEPOINT "];
+        /// Accounts and caches: no part of the database, and not to be done twice.
+        const BESIDE: [&str; 15] = [
+            "ALTER USER ",
+            "CREATE USER ",
+            "DROP USER ",
+            "RENAME USER ",
+            "CREATE ROLE ",
+            "DROP ROLE ",
+            "GRANT ",
+            "REVOKE ",
+            "SET PASSWORD",
+            "SET DEFAULT ROLE",
+            "FLUSH ",
+            "ANALYZE ",
+            "DROP TEMPORARY ",
+            "DROP /*!40005 TEMPORARY",
+            "CREATE TEMPORARY ",
+        ];
+        let upper = sql.trim_start().to_ascii_uppercase();
+        let begins = |words: &[&str]| words.iter().any(|word| upper.starts_with(word));
+        let ours = self.is_ours(database);
+        if upper.starts_with("XA ") {
+            return Err("a transaction in two phases (XA)".to_owned());
+        }
+        if upper.starts_with("ROLLBACK TO ") {
+            return Err("rows that were written and taken back within a transaction".to_owned());
+        }
+        if begins(&CONTROL) {
+            return Ok(false);
+        }
+        if begins(&["COMMIT", "ROLLBACK"]) {
+            return Ok(self.rows_since_commit);
+        }
+        // From another database, a statement on ours has to name it.
+        if !ours && !upper.contains(&self.database.to_ascii_uppercase()) {
+            return Ok(false);
+        }
+        if begins(&BESIDE) {
+            return Ok(false);
+        }
+        if ours && begins(&["TRUNCATE "]) {
+            return Ok(true);
+        }
+        let shown: String = sql.chars().take(SHOWN_CHARS_MAX).collect();
+        let shown: Vec<&str> = shown.split_whitespace().collect();
+        Err(format!("`{}`", shown.join(" ")))
+    }
+}
+
+/// The next event; none at the end.
+fn next(raw: &mut impl Read) -> io::Result<Option<Event>> {
+    let mut header = [0; HEADER_BYTES];
+    if raw.read(&mut header[..1])? == 0 {
+        return Ok(None);
+    }
+    raw.read_exact(&mut header[1..])?;
+    let word = |at: usize| {
+        u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let length = word(9) as usize;
+    if !(HEADER_BYTES..=EVENT_BYTES_MAX).contains(&length) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "an event of a length that is none",
+        ));
+    }
+    let mut bytes = header.to_vec();
+    // A length that is wrong must not take the memory for it.
+    raw.take((length - HEADER_BYTES) as u64).read_to_end(&mut bytes)?;
+    if bytes.len() != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Some(Event { kind: Kind::of(header[4]), end: word(13), bytes }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use super::*;
+
+    /// A log, event by event.
+    struct Log(Vec<u8>);
+
+    impl Log {
+        fn new() -> Self {
+            let mut log = Self(MAGIC.to_vec());
+            log.add(15, b"format");
+            log
+        }
+
+        fn add(&mut self, kind: u8, body: &[u8]) {
+            let length = (HEADER_BYTES + body.len()) as u32;
+            let end = self.0.len() as u32 + length;
+            self.0.extend([0, 0, 0, 0, kind, 1, 0, 0, 0]);
+            self.0.extend(length.to_le_bytes());
+            self.0.extend(end.to_le_bytes());
+            self.0.extend([0, 0]);
+            self.0.extend(body);
+        }
+
+        fn query(&mut self, database: &str, sql: &str) {
+            let mut body = vec![0; 8];
+            body.push(database.len() as u8);
+            body.extend([0, 0, 3, 0, 9, 9, 9]);
+            body.extend(database.bytes().chain([0]).chain(sql.bytes()));
+            self.add(2, &body);
+        }
+
+        fn rows(&mut self, table: u8, database: &str, ends: bool) {
+            let mut body = vec![table, 0, 0, 0, 0, 0, 1, 0, database.len() as u8];
+            body.extend(database.bytes().chain(*b"\0\x01t\0"));
+            self.add(19, &body);
+            self.add(23, &[table, 0, 0, 0, 0, 0, u8::from(ends), 0, b'r']);
+        }
+
+        fn sift(&self, from: u64, to: Option<u64>) -> (Sifted, Vec<u8>) {
+            let dir = tempfile::tempdir().unwrap();
+            let (raw, kept) = (dir.path().join("raw"), dir.path().join("kept"));
+            std::fs::write(&raw, &self.0).unwrap();
+            let sifted = sift(&raw, from, to, "game", &kept).unwrap();
+            (sifted, std::fs::read(&kept).unwrap())
+        }
+
+        fn why(&self) -> String {
+            match self.sift(FIRST, None).0 {
+                Sifted::Unusable(why) => why,
+                Sifted::UpTo(at) => format!("usable up to {at}"),
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_the_database_are_kept_and_those_of_others_are_not() {
+        let mut log = Log::new();
+        log.add(162, &[0; 19]);
+        log.rows(7, "game", true);
+        log.add(16, b"commit-1");
+        let ours = log.0.len();
+        log.rows(8, "other", true);
+        log.add(16, b"commit-2");
+        log.query("other", "ALTER TABLE t ADD x INT");
+        log.query("game", "ALTER USER a ACCOUNT LOCK");
+        log.query("game", "truncate t");
+        log.add(4, b"next file");
+        let (sifted, kept) = log.sift(FIRST, None);
+        assert_eq!(sifted, Sifted::UpTo(log.0.len() as u64));
+        let text = String::from_utf8_lossy(&kept);
+        assert!(text.contains("commit-1") && text.contains("truncate"), "{text}");
+        assert!(!text.contains("commit-2") && !text.contains("other"), "{text}");
+        assert!(!text.contains("ALTER"), "{text}");
+        // Up to a place in the middle, and to one that is none.
+        assert_eq!(log.sift(FIRST, Some(ours as u64)).0, Sifted::UpTo(ours as u64));
+        assert!(matches!(log.sift(FIRST, Some(ours as u64 + 1)).0, Sifted::Unusable(_)));
+    }
+
+    #[test]
+    fn what_would_have_to_be_executed_anew_makes_it_unusable() {
+        for (database, sql) in [
+            ("game", "ALTER TABLE t ADD x INT"),
+            ("GAME", "UPDATE t SET x = NOW()"),
+            ("other", "INSERT INTO `Game`.t VALUES (1)"),
+            ("", "CREATE TABLE game.u (a INT)"),
+            ("other", "TRUNCATE game.t"),
+            ("game", "/* TRUNCATE t */ DELETE FROM t"),
+            ("other", "XA COMMIT 'a'"),
+        ] {
+            let mut log = Log::new();
+            log.query(database, sql);
+            assert!(!log.why().starts_with("usable"), "{database}: {sql}");
+        }
+        let mut log = Log::new();
+        log.rows(7, "other", false);
+        log.rows(8, "game", true);
+        assert!(log.why().contains("others at once"), "{}", log.why());
+        let mut log = Log::new();
+        log.add(26, b"incident");
+        assert!(log.why().contains("kind 26"), "{}", log.why());
+    }
+
+    #[test]
+    fn a_gap_is_seen_and_a_cut_event_is_an_error() {
+        let mut log = Log::new();
+        let gap = log.0.len();
+        log.add(160, b"a comment");
+        let behind = log.0.len();
+        log.add(16, b"xid");
+        let whole = log.0.clone();
+        log.0.drain(gap..behind);
+        assert!(log.why().contains("missing"), "{}", log.why());
+        // Fetched from the middle, as a server sends it.
+        assert_eq!(Log(whole.clone()).sift(FIRST, None).0, Sifted::UpTo(whole.len() as u64));
+        let dir = tempfile::tempdir().unwrap();
+        let raw = dir.path().join("raw");
+        std::fs::write(&raw, &whole[..whole.len() - 2]).unwrap();
+        assert!(sift(&raw, FIRST, None, "game", &dir.path().join("kept")).is_err());
+    }
+}
