@@ -32,6 +32,8 @@ pub struct Target {
     pub hardlink: bool,
     /// The game's database, if it has one.
     pub database: Option<entracte_db::Settings>,
+    /// The way to the rollback point, where the configuration asks for one.
+    pub point: Option<entracte_model::way::Way>,
     /// What stands for what in the scripts (`%PREFIX%`).
     pub placeholders: entracte_db::Placeholders,
     /// Where the gate's control socket is.

@@ -241,6 +241,10 @@ impl Config {
             layout: target.layout,
             hardlink: target.hardlink,
             database,
+            point: target.database.as_ref().and_then(|database| match database.point {
+                file::Point::Auto => None,
+                file::Point::Way(way) => Some(way),
+            }),
             placeholders: self
                 .placeholders(&format!("target.{name}.placeholders"), &target.placeholders)?,
             gate_socket: gate.control_socket,

@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub(crate) use close::fence_again;
-pub(crate) use window_copy::way;
+pub(crate) use window_copy::{way, way_named};
 
 use crate::context::Context;
 use crate::fault::refused;
