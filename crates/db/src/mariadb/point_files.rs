@@ -24,6 +24,9 @@ use crate::script::run::Watcher;
 use crate::settings::MariadbSettings;
 
 const TABLES: &str = "tables";
+/// How long the flushing waits for a table: the fence has seen that nobody holds one, and every
+/// second is closed time.
+const FLUSH_WAIT_S: u64 = 5;
 /// How often it is looked whom the flushing waits for.
 const LOOK_MS: u64 = 500;
 /// The rows, and the description that an import compares the table with.
@@ -203,6 +206,8 @@ fn flush_tables(
     settings: &MariadbSettings,
     flush: &str,
 ) -> Result<(), DbError> {
+    let wait = format!("SET SESSION lock_wait_timeout = {FLUSH_WAIT_S}");
+    server.run_for(&wait, "preparing the flushing of the tables")?;
     let mut outside = Outside::new(settings, server.id());
     let (done, over) = mpsc::channel::<()>();
     let (flushed, waited_for) = thread::scope(|scope| {
