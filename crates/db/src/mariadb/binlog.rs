@@ -22,6 +22,10 @@ const HEADER_BYTES: usize = 19;
 const EVENT_BYTES_MAX: usize = 2 << 30;
 /// Within a statement that is several events, the last has this flag.
 const STATEMENT_ENDS: u16 = 1;
+/// Where a rows event has its flags, behind the header and the table's number.
+const FLAGS_AT: usize = HEADER_BYTES + 6;
+/// What stands behind every event where the server sums them up.
+const SUM_BYTES: usize = 4;
 /// Of a transaction in two phases that another session may end.
 const PREPARED: u8 = 64 | 128;
 const SHOWN_CHARS_MAX: usize = 80;
@@ -113,15 +117,16 @@ pub(super) fn sift(
     raw: &Path,
     from: u64,
     to: Option<u64>,
-    database: &str,
+    keep: Keep<'_>,
     kept: &Path,
 ) -> Result<Sifted, DbError> {
     let file = File::open(raw).map_err(DbError::io("open", raw))?;
     let out = private_file(kept)?;
     let mut sieve = Sieve {
         out: BufWriter::new(out),
-        database,
-        ours: BTreeMap::new(),
+        keep,
+        has_sums: false,
+        tables: BTreeMap::new(),
         in_statement: [false; 2],
         rows_since_commit: false,
     };
@@ -132,11 +137,23 @@ pub(super) fn sift(
     Ok(sifted)
 }
 
+/// What is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keep<'a> {
+    /// Rows of this database.
+    pub(super) database: &'a str,
+    /// The longest event that the server takes when it is repeated.
+    pub(super) event_bytes_max: u64,
+}
+
 struct Sieve<'a> {
     out: BufWriter<File>,
-    database: &'a str,
-    /// The numbers that stand for tables at the moment, and whether each is of our database.
-    ours: BTreeMap<u64, bool>,
+    keep: Keep<'a>,
+    /// Whether a sum stands behind every event.
+    has_sums: bool,
+    /// The numbers that stand for tables at the moment, with the event that said so where the table
+    /// is of our database.
+    tables: BTreeMap<u64, Option<Vec<u8>>>,
     /// Whether the statement at hand changes tables of others, and of ours.
     in_statement: [bool; 2],
     rows_since_commit: bool,
@@ -168,6 +185,7 @@ impl Sieve<'_> {
                 at = end;
             }
             match self.judge(&event) {
+                Ok(true) if event.kind == Kind::Rows => self.rows(event)?,
                 Ok(true) => self.out.write_all(&event.bytes)?,
                 Ok(false) => {}
                 Err(why) => return Ok(Sifted::Unusable(why)),
@@ -176,11 +194,38 @@ impl Sieve<'_> {
         Ok(Sifted::UpTo(at))
     }
 
+    /// Keeps rows as a statement of their own, with the table that they belong to: a statement is
+    /// repeated in one piece, and the server takes none that is longer than its packets.
+    fn rows(&mut self, event: Event) -> io::Result<()> {
+        let table = event.number(0, 6).and_then(|table| self.tables.get(&table)?.as_ref());
+        self.out.write_all(table.map_or(&[], Vec::as_slice))?;
+        let flags = event.number(6, 2).unwrap_or(0) as u16;
+        let mut bytes = event.bytes;
+        if flags & STATEMENT_ENDS == 0 {
+            bytes[FLAGS_AT..FLAGS_AT + 2].copy_from_slice(&(flags | STATEMENT_ENDS).to_le_bytes());
+            if self.has_sums {
+                let summed = bytes.len() - SUM_BYTES;
+                let sum = crc32(&bytes[..summed]).to_le_bytes();
+                bytes[summed..].copy_from_slice(&sum);
+            }
+        }
+        self.out.write_all(&bytes)?;
+        if flags & STATEMENT_ENDS != 0 {
+            self.tables.clear();
+        }
+        Ok(())
+    }
+
     /// Whether the event is kept; or why the log cannot be used.
     fn judge(&mut self, event: &Event) -> Result<bool, String> {
         let cut = || "an event that is cut".to_owned();
         match event.kind {
-            Kind::Format => Ok(true),
+            Kind::Format => {
+                // The last of it: which sum, and its own.
+                let kind = event.bytes.len().checked_sub(SUM_BYTES + 1);
+                self.has_sums = kind.is_some_and(|at| event.bytes[at] == 1);
+                Ok(true)
+            }
             Kind::Nothing => Ok(false),
             Kind::Begin => {
                 // Number, domain, flags.
@@ -192,21 +237,29 @@ impl Sieve<'_> {
             Kind::Commit => Ok(std::mem::take(&mut self.rows_since_commit)),
             Kind::Table => {
                 let is_ours = self.is_ours(&event.name(8).ok_or_else(cut)?);
-                self.ours.insert(event.number(0, 6).ok_or_else(cut)?, is_ours);
+                let named = is_ours.then(|| event.bytes.clone());
+                self.tables.insert(event.number(0, 6).ok_or_else(cut)?, named);
                 self.in_statement[usize::from(is_ours)] = true;
-                Ok(is_ours)
+                // Written with each of its rows.
+                Ok(false)
             }
             Kind::Rows => {
                 let table = event.number(0, 6).ok_or_else(cut)?;
                 let flags = event.number(6, 2).ok_or_else(cut)? as u16;
-                let is_ours = self.ours.get(&table).copied().unwrap_or(false);
+                let is_ours = self.tables.get(&table).is_some_and(Option::is_some);
                 let [others, ours] = self.in_statement;
                 if ours && others {
                     return Err("a statement that changes our tables and others at once".into());
                 }
+                let bytes = event.bytes.len() as u64;
+                if is_ours && bytes > self.keep.event_bytes_max {
+                    return Err(format!("a row of {bytes} bytes, too long to be repeated"));
+                }
                 if flags & STATEMENT_ENDS != 0 {
                     self.in_statement = [false; 2];
-                    self.ours.clear();
+                    if !is_ours {
+                        self.tables.clear();
+                    }
                 }
                 self.rows_since_commit |= is_ours;
                 Ok(is_ours)
@@ -224,7 +277,7 @@ impl Sieve<'_> {
 
     fn is_ours(&self, database: &str) -> bool {
         // Servers differ in whether the case of names counts.
-        database.eq_ignore_ascii_case(self.database)
+        database.eq_ignore_ascii_case(self.keep.database)
     }
 
     /// A statement in words; none where it is cut.
@@ -276,7 +329,7 @@ impl Sieve<'_> {
             return Ok(self.rows_since_commit);
         }
         // From another database, a statement on ours has to name it.
-        if !ours && !upper.contains(&self.database.to_ascii_uppercase()) {
+        if !ours && !upper.contains(&self.keep.database.to_ascii_uppercase()) {
             return Ok(false);
         }
         if begins(&BESIDE) {
@@ -289,6 +342,26 @@ impl Sieve<'_> {
         let shown: Vec<&str> = shown.split_whitespace().collect();
         Err(format!("`{}`", shown.join(" ")))
     }
+}
+
+/// The sum that the server puts behind an event.
+fn crc32(bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut at = 0;
+        while at < 256 {
+            let (mut sum, mut bit) = (at as u32, 0);
+            while bit < 8 {
+                sum = if sum & 1 == 1 { (sum >> 1) ^ 0xedb8_8320 } else { sum >> 1 };
+                bit += 1;
+            }
+            table[at] = sum;
+            at += 1;
+        }
+        table
+    };
+    let step = |sum: u32, byte: &u8| TABLE[((sum ^ u32::from(*byte)) & 0xff) as usize] ^ (sum >> 8);
+    !bytes.iter().fold(!0, step)
 }
 
 /// The next event; none at the end.
@@ -362,7 +435,8 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let (raw, kept) = (dir.path().join("raw"), dir.path().join("kept"));
             std::fs::write(&raw, &self.0).unwrap();
-            let sifted = sift(&raw, from, to, "game", &kept).unwrap();
+            let keep = Keep { database: "game", event_bytes_max: 200 };
+            let sifted = sift(&raw, from, to, keep, &kept).unwrap();
             (sifted, std::fs::read(&kept).unwrap())
         }
 
@@ -423,6 +497,38 @@ mod tests {
     }
 
     #[test]
+    fn each_rows_event_is_a_statement_of_its_own() {
+        let mut log = Log(MAGIC.to_vec());
+        log.add(15, b"format\x01sums");
+        log.rows(7, "game", false);
+        // The last four bytes are the sum.
+        log.add(23, b"\x07\0\0\0\0\0\0\0more-rows-SUM!");
+        log.add(23, b"\x07\0\0\0\0\0\x01\0the-last-SUM!");
+        let (sifted, kept) = log.sift(FIRST, None);
+        assert_eq!(sifted, Sifted::UpTo(log.0.len() as u64));
+        let mut events = Vec::new();
+        let mut rest = &kept[MAGIC.len()..];
+        while let Some(event) = next(&mut rest).unwrap() {
+            events.push(event);
+        }
+        let kinds: Vec<Kind> = events.iter().map(|event| event.kind).collect();
+        use Kind::{Format, Rows, Table};
+        assert_eq!(kinds, [Format, Table, Rows, Table, Rows, Table, Rows]);
+        for rows in events.iter().filter(|event| event.kind == Rows) {
+            assert_eq!(rows.number(6, 2), Some(1));
+        }
+        let more = &events[4].bytes;
+        let (summed, sum) = more.split_at(more.len() - SUM_BYTES);
+        assert_eq!(sum, crc32(summed).to_le_bytes());
+        assert!(events[6].bytes.ends_with(b"the-last-SUM!"));
+        assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
+        let mut log = Log::new();
+        log.rows(7, "game", false);
+        log.add(23, &[&b"\x07\0\0\0\0\0\x01\0"[..], &[b'x'; 300]].concat());
+        assert!(log.why().contains("too long"), "{}", log.why());
+    }
+
+    #[test]
     fn a_gap_is_seen_and_a_cut_event_is_an_error() {
         let mut log = Log::new();
         let gap = log.0.len();
@@ -437,6 +543,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let raw = dir.path().join("raw");
         std::fs::write(&raw, &whole[..whole.len() - 2]).unwrap();
-        assert!(sift(&raw, FIRST, None, "game", &dir.path().join("kept")).is_err());
+        let keep = Keep { database: "game", event_bytes_max: 200 };
+        assert!(sift(&raw, FIRST, None, keep, &dir.path().join("kept")).is_err());
     }
 }

@@ -285,7 +285,8 @@ fn prove(
         if Instant::now() >= deadline {
             let mut sessions: Vec<Session> =
                 concerned(server, settings)?.into_iter().map(|other| other.session).collect();
-            let events = if proof.event_scheduler_off { Vec::new() } else { firing_events(server)? };
+            let events =
+                if proof.event_scheduler_off { Vec::new() } else { firing_events(server)? };
             if events.is_empty() {
                 return Err(still_writing(sessions));
             }

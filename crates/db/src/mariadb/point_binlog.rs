@@ -16,7 +16,7 @@ use std::thread;
 use entracte_model::Hash;
 use serde::{Deserialize, Serialize};
 
-use super::binlog::{self, FIRST, Place, Sifted};
+use super::binlog::{self, FIRST, Keep, Place, Sifted};
 use super::connect::{self, Server, account, column, literal, number, split_account};
 use super::definitions::{Definitions, Table, without_next_value};
 use super::dump::{self, CLIENT_TOOLS, Scope};
@@ -262,6 +262,10 @@ fn fetch(
     let (Some(first), Some(last)) = (at(&events.to.file), at(&now.file)) else {
         return Ok(Some(format!("the server has removed its log {}", events.to.file)));
     };
+    // Repeated, an event is text, a third longer, with its table before it.
+    let packet = server.text_for("SELECT @@GLOBAL.max_allowed_packet", DOING)?;
+    let event_bytes_max = packet.parse::<u64>().unwrap_or(0) / 2;
+    let keep = Keep { database: &settings.database, event_bytes_max };
     let raw = folder.join(RAW);
     remove_tree_if_there(&raw)?;
     private_dir(&raw)?;
@@ -278,7 +282,7 @@ fn fetch(
         let path = folder.join(EVENTS).join(&kept);
         let begin = if *name == events.to.file { events.to.position } else { FIRST };
         let end = if *name == now.file { now.position } else { *bytes };
-        match binlog::sift(&raw.join(name), begin, Some(end), &settings.database, &path)? {
+        match binlog::sift(&raw.join(name), begin, Some(end), keep, &path)? {
             Sifted::UpTo(_) => {}
             Sifted::Unusable(why) => {
                 return Ok(Some(format!("since the dump the server logged {why}")));

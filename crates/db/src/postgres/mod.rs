@@ -37,7 +37,7 @@ use crate::settings::PostgresSettings;
 
 pub use self::point::PostgresPoint;
 pub(crate) use self::scratch::{Goal, live_goal, prepare};
-pub(crate) use self::snapshot::{copy_definitions, seed_table, snapshot};
+pub(crate) use self::snapshot::{Grants, copy_definitions, seed_table, snapshot};
 
 /// A database on a server. Every operation has connections of its own: what a session carries
 /// over from one to the next is nothing, and no session of ours is in the way of a clone.

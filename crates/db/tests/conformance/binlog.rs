@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use entracte_db::{Database, Point, PointWay};
 use entracte_model::way::{Way, Wish};
+use entracte_testbed::process::wait_until;
 
 use crate::child;
 use crate::fixture::{Fixture, Game, chain, logging_server, quiet, run};
@@ -17,6 +18,7 @@ CREATE TABLE keyless (a INT, b TEXT, at DATETIME(6), m DECIMAL(20,4));
 INSERT INTO keyless SELECT seq % 7, 'twice', '2026-01-02 03:04:05.678901', 1.5 FROM seq_1_to_40;
 CREATE TABLE emptied (id INT AUTO_INCREMENT PRIMARY KEY, t TEXT);
 INSERT INTO emptied (t) VALUES ('a'), ('b');
+CREATE TABLE letters (t LONGTEXT);
 CREATE TABLE numbered (id INT DEFAULT NEXTVAL(tickets) PRIMARY KEY, t TEXT);
 ";
 
@@ -74,6 +76,8 @@ fn what_was_written_between_the_dump_and_the_fence_comes_back() {
     });
     let mut game = fixture.as_the_game();
     play(&mut game, 99_000);
+    // One statement whose rows are more than a packet of the server.
+    game.run("UPDATE big SET t = CONCAT(REPEAT('w', 380), id % 7)");
     game.run("DELETE FROM players WHERE id = 1");
     game.run("TRUNCATE emptied; INSERT INTO emptied (t) VALUES ('y')");
     // A log that goes on in another file, and others on the server who do what they like.
@@ -110,7 +114,7 @@ fn what_a_log_cannot_tell_as_rows_makes_a_dump_in_the_window() {
     let mut game = fixture.as_the_game();
     for (number, sql) in [
         "ALTER TABLE big ADD more INT NOT NULL DEFAULT 3",
-        "CREATE TABLE comes (id INT PRIMARY KEY); INSERT INTO comes VALUES (1)",
+        "INSERT INTO letters VALUES (REPEAT('a long letter', 50000))",
     ]
     .into_iter()
     .enumerate()
@@ -168,8 +172,8 @@ fn whoever_dies_in_the_middle_leaves_no_half_point() {
     }
     assert!(kills > 1, "{kills}");
     assert_eq!(sums.differences(&database.sums().unwrap()), Vec::<String>::new());
-    // Killed once more behind the dump, and then taken up.
-    assert!(child::killed_at(&fixture, "restore", &dir, kills - 1));
+    // Killed once more, and then taken up by another process.
+    assert!(child::killed_at(&fixture, "restore", &dir, 1));
     database.restore_point(&point, &mut quiet).unwrap();
     assert_eq!(sums.differences(&database.sums().unwrap()), Vec::<String>::new());
 }
@@ -187,7 +191,11 @@ fn events_that_are_cut_or_gone_are_not_believed() {
     root.run("FLUSH BINARY LOGS");
     play(&mut game, 2);
     let current = root.value("SHOW MASTER STATUS");
-    root.run(&format!("PURGE BINARY LOGS TO '{current}'"));
+    // The server keeps a log until the engine has everything of it on disk.
+    assert!(wait_until(60_000, || {
+        root.run(&format!("PURGE BINARY LOGS TO '{current}'"));
+        root.value("SHOW BINARY LOGS") == current
+    }));
     let sums = database.sums().unwrap();
     let point = database.take_point(&dir, &mut quiet).unwrap();
     assert!(matches!(point.way, PointWay::MariadbDump(_)));

@@ -39,8 +39,13 @@ pub fn shared_server() -> Arc<Mariadb> {
 
 /// One that keeps a binary log, row by row.
 pub fn logging_server() -> Arc<Mariadb> {
-    let options =
-        ["--log-bin=binlog", "--binlog-format=ROW", "--log-bin-trust-function-creators=1"];
+    // Short packets, so that a statement soon is longer than one.
+    let options = [
+        "--log-bin=binlog",
+        "--binlog-format=ROW",
+        "--log-bin-trust-function-creators=1",
+        "--max-allowed-packet=1M",
+    ];
     Arc::new(Mariadb::start_with(&options))
 }
 
