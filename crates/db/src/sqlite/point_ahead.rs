@@ -20,7 +20,7 @@ use rusqlite::Connection;
 use super::fence::is_locked;
 use crate::database::Progress;
 use crate::error::DbError;
-use crate::files::{free_bytes, private_dir, private_file, remove_if_there, sync_dir, sync_file};
+use crate::files::{free_bytes, private_dir, private_file, shares_blocks_of, sync_dir, sync_file};
 
 /// The folder in a point's directory.
 const AHEAD: &str = "ahead";
@@ -73,7 +73,7 @@ pub(super) fn prepare(
     let folder = dir.join(AHEAD);
     private_dir(&folder)?;
     let from = hold(live)?;
-    if shares_blocks(&from, &folder)? {
+    if shares_blocks_of(&from, &folder)? {
         discard(dir)?;
         return Ok(None);
     }
@@ -115,7 +115,7 @@ pub(super) fn offer(live: &Path, dir: &Path) -> Result<Offer, DbError> {
     let from = hold(live)?;
     let total = length(&from, live)?;
     let place = dir.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
-    let shares = shares_blocks(&from, place).unwrap_or(false);
+    let shares = shares_blocks_of(&from, place).unwrap_or(false);
     let changed = total.min(total / CHANGED_SHARE + CHANGED_BYTES);
     Ok(Offer {
         way: Way::Copy,
@@ -203,15 +203,6 @@ fn open_copy(path: &Path) -> Result<File, DbError> {
         .mode(0o600)
         .open(path)
         .map_err(DbError::io("open", path))
-}
-
-/// Whether the file system can share the blocks of a file with a copy. Tried: some can in
-/// principle and refuse in practice.
-pub(super) fn shares_blocks(from: &File, folder: &Path) -> Result<bool, DbError> {
-    let probe = folder.join("shared");
-    let can = rustix::fs::ioctl_ficlone(private_file(&probe)?, from).is_ok();
-    remove_if_there(&probe)?;
-    Ok(can)
 }
 
 fn step(done: u64, total: u64) -> Progress {

@@ -65,7 +65,7 @@ fn what_is_made_again_has_the_rights_that_were_granted_on_it() {
         let relations = granted(
             &server,
             database,
-            "SELECT relname || ' ' || relacl::text FROM pg_class
+            "SELECT concat(relname, ' ', relacl) FROM pg_class
              WHERE relname IN ('rich', 'richer') ORDER BY 1",
         );
         assert_eq!(
@@ -75,7 +75,7 @@ fn what_is_made_again_has_the_rights_that_were_granted_on_it() {
                 "richer {postgres=arwdDxt/postgres,clerk=rw/postgres}"
             ]
         );
-        let routine = "SELECT proacl::text FROM pg_proc WHERE proname = 'worth'";
+        let routine = "SELECT concat(proacl) FROM pg_proc WHERE proname = 'worth'";
         assert_eq!(granted(&server, database, routine), ["{postgres=X/postgres,clerk=X/postgres}"]);
     }
 }
