@@ -188,7 +188,8 @@ impl Offer {
             // A database that grew takes longer in proportion; one that shrank is not relied on.
             match measured.and_then(|measured| measured.bytes).filter(|bytes| *bytes > 0) {
                 Some(then) if self.disk_bytes > then => {
-                    Some((u128::from(ms) * u128::from(self.disk_bytes) / u128::from(then)) as u64)
+                    let grown = u128::from(ms) * u128::from(self.disk_bytes) / u128::from(then);
+                    Some(u64::try_from(grown).unwrap_or(u64::MAX))
                 }
                 _ => Some(ms),
             }

@@ -21,13 +21,13 @@ const HEADER_BYTES: usize = 19;
 /// More than any server lets an event be.
 const EVENT_BYTES_MAX: usize = 2 << 30;
 /// Within a statement that is several events, the last has this flag.
-const STATEMENT_ENDS: u16 = 1;
+const STATEMENT_ENDS: u64 = 1;
 /// Where a rows event has its flags, behind the header and the table's number.
 const FLAGS_AT: usize = HEADER_BYTES + 6;
 /// What stands behind every event where the server sums them up.
 const SUM_BYTES: usize = 4;
 /// Of a transaction in two phases that another session may end.
-const PREPARED: u8 = 64 | 128;
+const PREPARED: u64 = 64 | 128;
 const SHOWN_CHARS_MAX: usize = 80;
 
 /// A place in the server's binary logs.
@@ -178,7 +178,7 @@ impl Sieve<'_> {
             if event.end != 0 {
                 let end = at + event.bytes.len() as u64;
                 // The field has 32 bits; a log can be longer.
-                if event.end != (end & u64::from(u32::MAX)) as u32 {
+                if u64::from(event.end) != end & u64::from(u32::MAX) {
                     let why = format!("an event is missing behind {at}: {} follows", event.end);
                     return Ok(Sifted::Unusable(why));
                 }
@@ -199,10 +199,11 @@ impl Sieve<'_> {
     fn rows(&mut self, event: Event) -> io::Result<()> {
         let table = event.number(0, 6).and_then(|table| self.tables.get(&table)?.as_ref());
         self.out.write_all(table.map_or(&[], Vec::as_slice))?;
-        let flags = event.number(6, 2).unwrap_or(0) as u16;
+        let flags = event.number(6, 2).unwrap_or(0);
         let mut bytes = event.bytes;
         if flags & STATEMENT_ENDS == 0 {
-            bytes[FLAGS_AT..FLAGS_AT + 2].copy_from_slice(&(flags | STATEMENT_ENDS).to_le_bytes());
+            // Its lowest bit.
+            bytes[FLAGS_AT] |= 1;
             if self.has_sums {
                 let summed = bytes.len() - SUM_BYTES;
                 let sum = crc32(&bytes[..summed]).to_le_bytes();
@@ -229,7 +230,7 @@ impl Sieve<'_> {
             Kind::Nothing => Ok(false),
             Kind::Begin => {
                 // Number, domain, flags.
-                match event.number(12, 1).ok_or_else(cut)? as u8 & PREPARED {
+                match event.number(12, 1).ok_or_else(cut)? & PREPARED {
                     0 => Ok(false),
                     _ => Err("a transaction in two phases (XA)".to_owned()),
                 }
@@ -245,7 +246,7 @@ impl Sieve<'_> {
             }
             Kind::Rows => {
                 let table = event.number(0, 6).ok_or_else(cut)?;
-                let flags = event.number(6, 2).ok_or_else(cut)? as u16;
+                let flags = event.number(6, 2).ok_or_else(cut)?;
                 let is_ours = self.tables.get(&table).is_some_and(Option::is_some);
                 let [others, ours] = self.in_statement;
                 if ours && others {
@@ -283,8 +284,8 @@ impl Sieve<'_> {
     /// A statement in words; none where it is cut.
     fn query(&self, event: &Event) -> Option<Result<bool, String>> {
         // Connection, time, length of the name, error, length of the settings.
-        let name_bytes = event.number(8, 1)? as usize;
-        let settings_bytes = event.number(11, 2)? as usize;
+        let name_bytes = usize::try_from(event.number(8, 1)?).ok()?;
+        let settings_bytes = usize::try_from(event.number(11, 2)?).ok()?;
         let name_at = 13 + settings_bytes;
         let name = event.body().get(name_at..name_at + name_bytes)?;
         let sql = event.body().get(name_at + name_bytes + 1..)?;
@@ -348,14 +349,14 @@ impl Sieve<'_> {
 fn crc32(bytes: &[u8]) -> u32 {
     const TABLE: [u32; 256] = {
         let mut table = [0; 256];
-        let mut at = 0;
+        let mut at = 0_u32;
         while at < 256 {
-            let (mut sum, mut bit) = (at as u32, 0);
+            let (mut sum, mut bit) = (at, 0);
             while bit < 8 {
                 sum = if sum & 1 == 1 { (sum >> 1) ^ 0xedb8_8320 } else { sum >> 1 };
                 bit += 1;
             }
-            table[at] = sum;
+            table[at as usize] = sum;
             at += 1;
         }
         table
@@ -407,8 +408,8 @@ mod tests {
         }
 
         fn add(&mut self, kind: u8, body: &[u8]) {
-            let length = (HEADER_BYTES + body.len()) as u32;
-            let end = self.0.len() as u32 + length;
+            let length = u32::try_from(HEADER_BYTES + body.len()).unwrap();
+            let end = u32::try_from(self.0.len()).unwrap() + length;
             self.0.extend([0, 0, 0, 0, kind, 1, 0, 0, 0]);
             self.0.extend(length.to_le_bytes());
             self.0.extend(end.to_le_bytes());
@@ -418,14 +419,15 @@ mod tests {
 
         fn query(&mut self, database: &str, sql: &str) {
             let mut body = vec![0; 8];
-            body.push(database.len() as u8);
+            body.push(u8::try_from(database.len()).unwrap());
             body.extend([0, 0, 3, 0, 9, 9, 9]);
             body.extend(database.bytes().chain([0]).chain(sql.bytes()));
             self.add(2, &body);
         }
 
         fn rows(&mut self, table: u8, database: &str, ends: bool) {
-            let mut body = vec![table, 0, 0, 0, 0, 0, 1, 0, database.len() as u8];
+            let mut body = vec![table, 0, 0, 0, 0, 0, 1, 0];
+            body.push(u8::try_from(database.len()).unwrap());
             body.extend(database.bytes().chain(*b"\0\x01t\0"));
             self.add(19, &body);
             self.add(23, &[table, 0, 0, 0, 0, 0, u8::from(ends), 0, b'r']);
