@@ -22,6 +22,7 @@ pub mod smoke;
 mod steps;
 pub mod store;
 pub mod target;
+mod ways;
 
 pub use engine::{Ended, EngineError, Wishes, run};
 pub use store::{Store, StoreError};

@@ -33,6 +33,8 @@ pub struct Target {
     pub hardlink: bool,
     /// The game's database, if it has one.
     pub database: Option<entracte_db::Settings>,
+    /// The way to the rollback point, where the configuration asks for one.
+    pub point: Option<entracte_model::way::Way>,
     /// What stands for what in the scripts (`%PREFIX%`).
     pub placeholders: entracte_db::Placeholders,
     /// The web server that the team keeps as its gate; nothing where that is our own.

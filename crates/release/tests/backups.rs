@@ -45,6 +45,7 @@ impl Place {
             volatile: vec![],
             hardlink: false,
             layout: Layout::default(),
+            point: None,
             placeholders: Placeholders::default(),
             database: Some(database),
             front: None,

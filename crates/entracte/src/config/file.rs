@@ -150,7 +150,19 @@ pub struct Database {
     pub database: Option<String>,
     pub data_dir: Option<PathBuf>,
     #[serde(default)]
+    pub point: Point,
+    #[serde(default)]
     pub game_users: Vec<String>,
+}
+
+/// The way to the rollback point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Point {
+    #[default]
+    Auto,
+    #[serde(untagged)]
+    Way(entracte_model::way::Way),
 }
 
 /// The kinds of databases.

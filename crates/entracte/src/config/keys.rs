@@ -177,6 +177,12 @@ pub const KEYS: &[Key] = &[
         "MariaDB: its data directory, where Entracte can reach it.",
     ),
     key(
+        "target.*.database.point",
+        "text",
+        "\"auto\"",
+        "The way to the rollback point: `auto`, or `files`, `binlog`, `clone`, `copy`, `dump` and no other.",
+    ),
+    key(
         "target.*.database.game_users",
         "list",
         "[]",

@@ -203,6 +203,7 @@ fn database(cx: &mut Context<'_>, archive: Option<&Archive>) -> Result<u64, Faul
     for note in &facts.notes {
         cx.info(note.clone());
     }
+    crate::ways::check(cx, &mut *database)?;
     if let Some(archive) = archive {
         scripts::check_all(cx, archive, &mut *database)?;
     }
