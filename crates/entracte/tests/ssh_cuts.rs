@@ -127,7 +127,7 @@ fn bytes_of_an_enemy_end_the_agent_and_nothing_else() {
     use std::process::Stdio;
     let small = Small::start_far("1.1", &[]);
     let config = small.state.join("entracte.toml");
-    let hello = br#"{"ask":"hello","protocol":1,"tool":"0","project":"inn"}"#;
+    let hello = br#"{"ask":"hello","protocol":2,"tool":"0","project":"inn"}"#;
     let mut seeded = Seeded(7);
     let framed = |kind: u8, bytes: &[u8]| {
         let mut frame = vec![kind];

@@ -10,13 +10,15 @@ use entracte_model::{Hash, Manifest, RelPath, Version};
 use entracte_package::check::{self, Finding};
 use entracte_package::git::{self, Commit, GitView};
 use entracte_package::{PackageError, scan};
-use entracte_release::drift::{self, Drift, Sides};
+use entracte_release::drift::Drift;
 use entracte_release::store::Production;
 use entracte_release::{Store, Target};
 
 use super::scripts::{self, ScriptTrouble};
+use super::{App, diff};
 use crate::config::Config;
-use crate::exit::{Failure, of_fault};
+use crate::exit::Failure;
+use crate::remote::Asked;
 use crate::report::out;
 
 /// Everything that the next package would be made of.
@@ -56,6 +58,7 @@ pub struct Draft {
 impl Draft {
     /// Looks at everything. `version` is only needed for the heading of the patch notes.
     pub fn look(
+        app: &App,
         config: &Config,
         target: &Target,
         store: &Store,
@@ -80,7 +83,7 @@ impl Draft {
             findings.extend(check::patch_notes(&documents, &config.file.languages));
         }
         let drift = match script_faults.is_empty() {
-            true => look_for_drift(config, target, &scripts)?,
+            true => look_for_drift(app, config, target, &scripts)?,
             false => Drift::default(),
         };
         let unmentioned = unmentioned(store, &production, &root, view.as_ref(), &fragments)?;
@@ -259,27 +262,24 @@ fn documents(
     Ok(documents)
 }
 
-fn look_for_drift(config: &Config, target: &Target, waiting: &[PathBuf]) -> Result<Drift, Failure> {
-    let development = config.development_database()?;
-    let far = config.file.target.get(&target.environment).and_then(|there| there.ssh.as_ref());
-    if let (Some(_), Some(host)) = (&development, far) {
-        out::note(format!(
-            "note: the development database was not compared: production's is on {host}; \
-             `entracte rehearse` runs the scripts on a copy there"
-        ));
+fn look_for_drift(
+    app: &App,
+    config: &Config,
+    target: &Target,
+    waiting: &[PathBuf],
+) -> Result<Drift, Failure> {
+    let waiting = scripts::read(waiting.to_vec(), &target.placeholders)?;
+    match diff::compare(app, config, target, &waiting, None)? {
+        Some(Asked::Answered(answer)) => Ok(answer.drift),
+        Some(Asked::Not(why)) => {
+            out::note(format!(
+                "note: the development database was not compared: {why}; `entracte rehearse` runs \
+                 the scripts on a copy there"
+            ));
+            Ok(Drift::default())
+        }
+        None => Ok(Drift::default()),
     }
-    let (Some(development), Some(production)) = (development, target.database.as_ref()) else {
-        return Ok(Drift::default());
-    };
-    let dir = tempfile::tempdir()?;
-    let sides = Sides {
-        production,
-        development: &development,
-        scripts: &scripts::read(waiting.to_vec(), &target.placeholders)?,
-        seed_tables: &config.file.development.seed_tables,
-        dir: dir.path(),
-    };
-    drift::look(sides).map_err(|fault| of_fault(&fault))
 }
 
 /// The setting that remembers of which commit the tree with this hash was packed.

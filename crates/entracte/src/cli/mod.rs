@@ -1,7 +1,7 @@
 //! The command line: one file a command.
 
 mod abort;
-mod adopt;
+pub mod adopt;
 mod agent;
 mod backup;
 mod bootstrap;
@@ -27,7 +27,7 @@ pub mod rollback;
 mod run;
 mod scripts;
 mod serve;
-mod sql;
+pub mod sql;
 mod status;
 mod up;
 pub mod verify;

@@ -122,7 +122,7 @@ fn prepare(
         ))
         .hint("versions do not go backwards; to go back: `entracte rollback`"));
     }
-    let mut draft = Draft::look(config, target, store, &version)?;
+    let mut draft = Draft::look(app, config, target, store, &version)?;
     let mut allow = args.allow.clone();
     if args.allow_dirty {
         allow.push("uncommitted".into());

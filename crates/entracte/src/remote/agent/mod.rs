@@ -4,6 +4,7 @@
 //! closed set, packages are taken only with a good signature, commands come from a short list. It
 //! holds no lock and owns no release: gone at any moment, nothing is lost but the connection.
 
+mod both;
 mod follow;
 mod receive;
 mod run;
@@ -162,6 +163,10 @@ impl Agent {
                 let kept = self.remember(&name, &value);
                 self.done(kept)
             }
+            Ask::Compare { bytes } => self.compare(bytes),
+            Ask::Edits {} => self.edits(),
+            Ask::Adopt { base, manifest } => self.adopt(&base, &manifest),
+            Ask::Declare { scripts } => self.declare(&scripts),
             Ask::Offer { bytes } => self.receive(bytes),
             Ask::Begin { args, expects } => self.begin(&args, expects.as_ref()),
             Ask::Run { args, colour } => self.run(&args, colour),
