@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
+use entracte_host::lock::{Lock, LockError, Owner};
 use entracte_host::wire::{Ask, Frame, Greeting, PROTOCOL, Tell, WireError, frame};
 use entracte_model::Hash;
 use entracte_release::{Store, Target};
@@ -29,6 +30,9 @@ const AHEAD_MAX: usize = 8;
 const SILENCE_MS_MAX: u64 = 120_000;
 /// How long it may say nothing where it may, in milliseconds: a person reads a plan.
 const IDLE_MS_MAX: u64 = 3_600_000;
+/// How long another connection's work is waited for, in milliseconds: longer than one that died takes
+/// to be given up.
+const TURN_MS_MAX: u64 = 180_000;
 /// Names of notes that a development machine may keep with production.
 const NOTE: &str = "commit of ";
 /// The longest note.
@@ -64,6 +68,15 @@ impl From<io::Error> for End {
 
 /// What comes of one wish: done or refused, and the connection goes on; or it does not.
 type Answered = Result<Result<(), Failure>, End>;
+
+/// One connection at a time: waits for its turn, and says who has it where that takes too long.
+fn turn(path: &Path, doing: &str) -> Result<Lock, Failure> {
+    let patience = Duration::from_millis(TURN_MS_MAX);
+    Lock::take_within(path, &Owner::this(doing), patience).map_err(|error| match &error {
+        LockError::Busy { .. } => Failure { exit: Exit::Busy, ..Failure::from(error) },
+        LockError::Io { .. } => Failure::from(error),
+    })
+}
 
 struct Agent {
     config: PathBuf,

@@ -1,19 +1,18 @@
 //! Takes a package: its record is verified and judged before anything of its content is taken.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use entracte_host::lock::Lock;
 use entracte_host::wire::{Frame, Tell, frame};
 use entracte_model::Manifest;
 use entracte_package::PackageError;
 use entracte_package::archive::{self, RECORD_BYTES_MAX, Verified};
 use entracte_package::thin::{Inbox, Offer};
 use entracte_release::Target;
-use rustix::fs::FlockOperation;
 
-use super::{Agent, Answered, End, SILENCE_MS_MAX};
+use super::{Agent, Answered, End, SILENCE_MS_MAX, turn};
 use crate::cli::deploy::judge;
 use crate::exit::{Exit, Failure};
 
@@ -29,7 +28,7 @@ struct Awaited {
     /// The finished archive.
     whole: PathBuf,
     /// Held as long as something arrives; the kernel drops it with us.
-    _turn: File,
+    _turn: Lock,
 }
 
 impl Agent {
@@ -72,9 +71,8 @@ impl Agent {
         std::fs::create_dir_all(&folder)?;
         let record = &verified.record;
         let whole = folder.join(format!("{}-{}.tar.zst", record.project, record.version));
-        let turn = File::options().create(true).append(true).open(folder.join("lock"))?;
         // A connection that died without our knowing falls silent, and then gives up its turn.
-        rustix::fs::flock(&turn, FlockOperation::LockExclusive)?;
+        let turn = turn(&folder.join("lock"), &format!("the transfer of {}", record.version))?;
         Ok(Awaited { target, verified, base, whole, _turn: turn })
     }
 
