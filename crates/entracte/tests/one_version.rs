@@ -168,6 +168,10 @@ fn back_and_forth(layout: &str, reload: bool) {
 
 #[test]
 fn exchanged_trees_with_a_reload() {
+    let site = Site::with("", "");
+    fs::write(site.root.join("page.php"), "<?php\n").unwrap();
+    let doctor = site.run(&["doctor"]);
+    assert!(site::said(&doctor).contains("set hooks.reload"), "{}", site::said(&doctor));
     back_and_forth("exchange", true);
 }
 
