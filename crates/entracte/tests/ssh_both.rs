@@ -167,3 +167,41 @@ fn assert_same_tree(root: &Path, source: &Path) {
     };
     assert_eq!(mode(root) & 0o777, mode(source) & 0o777);
 }
+
+/// The configuration stays; all that stood in production is gone, as on a machine that was just set up.
+fn emptied(small: &Small) {
+    for entry in fs::read_dir(&small.root).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() && !path.is_symlink() {
+            true => fs::remove_dir_all(path).unwrap(),
+            false => fs::remove_file(path).unwrap(),
+        }
+    }
+    for name in ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"] {
+        // A log that was folded in already is not there.
+        let _ = fs::remove_file(small.state.join(name));
+    }
+    fs::remove_dir_all(small.dev.join("dist")).unwrap();
+}
+
+#[test]
+fn a_machine_that_holds_nothing_gets_its_first_version() {
+    let mut small = Small::start_far("1.1", &[]);
+    small.reference.migrate("1.1");
+    let refused = small.exits(3, &["pack", "1.2", "--full"]);
+    assert!(refused.contains("production holds 1.0.0 already"), "{refused}");
+    emptied(&small);
+    let unknown = small.exits(3, &["status"]);
+    assert!(unknown.contains("production is not known yet"), "{unknown}");
+    small.ok(&["pack", "1.1", "--full"]);
+    let plan = small.ok(&["plan", "1.1"]);
+    assert!(plan.contains("nothing → 1.1.0"), "{plan}");
+    let told = small.ok(&["deploy", "1.1", "--yes"]);
+    assert!(told.contains("1.1.0 is live"), "{told}");
+    small.assert_holds("1.1", "the first installation");
+    // From here on as ever: the difference, and the way back.
+    fs::write(small.dev.join("source/index.html"), "<h1>The inn, again</h1>\n").unwrap();
+    small.ok(&["pack", "1.2", "--allow", "no-patch-notes"]);
+    let told = small.ok(&["deploy", "1.2", "--dry-run"]);
+    assert!(told.contains("1.1.0 → 1.2.0"), "{told}");
+}

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use entracte_announce::fragment::{self, Audience, Fragment};
 use entracte_announce::notes;
 use entracte_model::manifest::Delta;
+use entracte_model::plan::ReleaseId;
 use entracte_model::record::{Base, Named};
 use entracte_model::{Hash, Manifest, RelPath, Version};
 use entracte_package::check::{self, Finding};
 use entracte_package::git::{self, Commit, GitView};
 use entracte_package::{PackageError, scan};
+use entracte_release::clock::now;
 use entracte_release::drift::Drift;
 use entracte_release::store::Production;
 use entracte_release::{Store, Target};
@@ -53,22 +55,34 @@ pub struct Draft {
     pub under_git: bool,
     /// The commit that is checked out.
     pub commit: Option<String>,
+    /// Whether it builds upon nothing: a first installation.
+    full: bool,
 }
 
 impl Draft {
-    /// Looks at everything. `version` is only needed for the heading of the patch notes.
+    /// Looks at everything. `version` is only needed for the heading of the patch notes; `full` is
+    /// for a production that holds nothing yet.
     pub fn look(
         app: &App,
         config: &Config,
         target: &Target,
         store: &Store,
         version: &Version,
+        full: bool,
     ) -> Result<Self, Failure> {
-        let production = store.production()?.ok_or_else(|| {
-            Failure::refused("production is not known yet")
-                .hint("`entracte init --production-version 1.0` takes it as it stands")
-        })?;
-        let base = store.manifest(&production.base.manifest)?;
+        let (production, base) = match store.production()? {
+            Some(production) => {
+                let base = store.manifest(&production.base.manifest)?;
+                (production, base)
+            }
+            None if full => nothing(version),
+            None => {
+                return Err(Failure::refused("production is not known yet").hint(
+                    "`entracte init --production-version 1.0` takes it as it stands; `entracte \
+                     pack 1.0 --full` is for one that holds nothing",
+                ));
+            }
+        };
         let root = config.source_dir();
         let (tree, ignored, mut findings) = scan_tree(config, target, &root)?;
         let delta = base.delta_to(&tree);
@@ -110,6 +124,7 @@ impl Draft {
             ignored,
             under_git,
             commit,
+            full,
         })
     }
 
@@ -126,9 +141,9 @@ impl Draft {
         self.delta.is_empty() && self.scripts.is_empty()
     }
 
-    /// What the next package builds upon.
-    pub fn base(&self) -> (Base, &Manifest) {
-        (self.production.base.clone(), &self.base)
+    /// What the next package builds upon; nothing for a first installation.
+    pub fn base(&self) -> Option<(Base, &Manifest)> {
+        (!self.full).then(|| (self.production.base.clone(), &self.base))
     }
 
     /// The change fragments as a record names them.
@@ -139,6 +154,13 @@ impl Draft {
         };
         self.fragments.iter().filter_map(named).collect()
     }
+}
+
+/// What a production holds that holds nothing: an empty tree, which no version is.
+fn nothing(version: &Version) -> (Production, Manifest) {
+    let empty = Manifest::default();
+    let base = Base { version: version.clone(), manifest: empty.hash() };
+    (Production { release: ReleaseId(0), base, sequence: 0, since: now() }, empty)
 }
 
 /// Whether a finding is allowed, by its kind (`untracked`) or for one path (`untracked:notes.txt`).

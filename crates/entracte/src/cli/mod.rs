@@ -168,6 +168,20 @@ impl App {
         Ok((config, target, store))
     }
 
+    /// As [`App::production`], also where production holds nothing yet and is not known.
+    pub fn production_to_fill(&self) -> Result<(Config, Target, Store), Failure> {
+        let config = self.config()?;
+        let target = self.target(&config)?;
+        let store = match remote::mirror(self, &config, &target)? {
+            Some(store) => store,
+            None => {
+                std::fs::create_dir_all(&target.state)?;
+                Store::open(&target.store())?
+            }
+        };
+        Ok((config, target, store))
+    }
+
     /// Prints `text` for people, or `value` for programs.
     pub fn print(&self, text: impl std::fmt::Display, value: &serde_json::Value) {
         if self.global.json {

@@ -234,10 +234,14 @@ impl Agent {
     }
 
     fn excerpted(&self, have: Option<&Hash>) -> Result<Vec<u8>, Failure> {
-        self.store()?;
-        // Copying a store counts as writing for SQLite, though nothing of it changes.
-        let store = Store::open_existing(&self.target()?.store())?;
         let dir = tempfile::tempdir()?;
+        let path = self.target()?.store();
+        let store = match Store::open_to_read(&path)? {
+            // Copying a store counts as writing for SQLite, though nothing of it changes.
+            Some(_) => Store::open_existing(&path)?,
+            // Nothing is known yet, and looking does not change that.
+            None => Store::open(&dir.path().join("nothing.sqlite"))?,
+        };
         let path = dir.path().join("excerpt.sqlite");
         store.excerpt(&path, have)?;
         Ok(zstd::encode_all(std::fs::File::open(&path)?, 3)?)

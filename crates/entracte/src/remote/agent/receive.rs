@@ -10,7 +10,7 @@ use entracte_model::Manifest;
 use entracte_package::PackageError;
 use entracte_package::archive::{self, RECORD_BYTES_MAX, Verified};
 use entracte_package::thin::{Inbox, Offer};
-use entracte_release::Target;
+use entracte_release::{Store, Target};
 
 use super::{Agent, Answered, End, SILENCE_MS_MAX, turn};
 use crate::cli::deploy::judge;
@@ -61,7 +61,10 @@ impl Agent {
         let target = self.target()?;
         let offer = Offer::from_bytes(offer).map_err(PackageError::from).map_err(refused)?;
         let verified = offer.verify(&target.trusted_keys).map_err(refused)?;
-        let store = self.store()?;
+        let store = match &verified.record.base {
+            Some(_) => self.store()?,
+            None => to_fill(&target)?,
+        };
         judge(&target, &store, &verified.record)?;
         let base = match &verified.record.base {
             Some(base) => store.manifest(&base.manifest)?,
@@ -124,6 +127,12 @@ impl Awaited {
             archive.verified().text == self.verified.text && archive.verify_all(&mut |_| {}).is_ok()
         })
     }
+}
+
+/// The store of a production that may hold nothing yet: a first installation makes it.
+fn to_fill(target: &Target) -> Result<Store, Failure> {
+    std::fs::create_dir_all(&target.state)?;
+    Ok(Store::open(&target.store())?)
 }
 
 fn finish(inbox: Inbox, awaited: &Awaited) -> Result<(), Failure> {
