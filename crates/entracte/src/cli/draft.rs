@@ -84,9 +84,14 @@ impl Draft {
             }
         };
         let root = config.source_dir();
-        let (tree, ignored, mut findings) = scan_tree(config, target, &root)?;
+        // Git looks at every file, too: at the same time.
+        let (scanned, view) = std::thread::scope(|scope| {
+            let view = scope.spawn(|| git::look(&root));
+            (scan_tree(config, target, &root), view.join())
+        });
+        let (tree, ignored, mut findings) = scanned?;
+        let view = view.map_err(|_| Failure::broken("looking at git's view panicked"))??;
         let delta = base.delta_to(&tree);
-        let view = git::look(&root)?;
         findings.extend(check::tree(&tree, &delta, view.as_ref()));
         findings.extend(check::secrets(&root, &delta));
         let (scripts, script_faults) = scripts::look(config, store)?;
