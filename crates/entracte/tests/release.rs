@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::fs;
+
 use common::{Account, Site, assert_same_data};
 use entracte_testbed::players::{self, Load, Players};
 use entracte_testbed::taverne::Options;
@@ -38,6 +40,9 @@ fn three_releases_under_load(account: Account) {
 
     site.check_out("1.3");
     site.ok(&["pack", "1.3", "--allow", "unmentioned"]);
+    if account == Account::Administrator {
+        a_rehearsal_finds_it(&site);
+    }
     let taken_back = site.exits(4, &["deploy", "1.3", "--yes"]);
     assert!(taken_back.contains("smoke test"), "{taken_back}");
     site.assert_tree("1.1");
@@ -54,6 +59,21 @@ fn three_releases_under_load(account: Account) {
     assert_eq!(players::missing(&mut database, &played.oks), Vec::<String>::new());
     assert_eq!(players::wrong_purses(&mut database), 0);
     assert!(played.lost().is_empty(), "{:?}", &played.lost()[..played.lost().len().min(5)]);
+}
+
+/// A page of 1.3 is broken: the real game, started on a private copy of the database, shows it before
+/// any player could. And a configuration that leads to the live database is not started.
+fn a_rehearsal_finds_it(site: &Site) {
+    let found = site.exits(3, &["rehearse", "1.3"]);
+    assert!(found.contains("the new version runs at http://127.0.0.1:"), "{found}");
+    assert!(found.contains("fails on a copy of production"), "{found}");
+    let file = site.dev.join("entracte.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let live = format!("'old' => '{}', 'lang'", site.taverne.database.socket.display());
+    fs::write(&file, text.replace("'lang'", &live)).unwrap();
+    let refused = site.exits(3, &["rehearse", "1.3"]);
+    assert!(refused.contains("config.php:4 holds the live database's socket"), "{refused}");
+    fs::write(&file, text).unwrap();
 }
 
 #[test]

@@ -16,10 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::now;
 use crate::fault::{Doing, broken, chain, refused};
-use crate::smoke::{Check, Jar, Tester};
+use crate::smoke::{Check, HttpCheck, Jar, Tester};
 use crate::steps::way;
 use crate::store::{Store, StoreError};
 use crate::target::Target;
+
+mod game;
+
+pub use game::Serve;
 
 /// What a rehearsal found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,10 +60,14 @@ pub struct Rehearsal {
     /// The statements that took longest, the longest first.
     #[serde(default)]
     pub slowest: Vec<Slow>,
-    /// How many smoke tests that ask the database passed on the new version.
+    /// How many smoke tests passed on the new version.
     #[serde(default)]
     pub smoke: u64,
-    /// How many smoke tests were left out, because they ask the running game.
+    /// How many of them were pages of the new version, which ran on the private database.
+    #[serde(default)]
+    pub smoke_pages: u64,
+    /// How many smoke tests were left out: commands, and pages where nothing says how to start
+    /// the game.
     #[serde(default)]
     pub smoke_left_out: u64,
 }
@@ -153,7 +161,13 @@ pub fn rehearse(
     let migrate_ms = elapsed_ms(began);
     let after = database.sums().doing("reading the changed tables")?;
     let touched = before.differences(&after);
-    let (smoke, smoke_left_out) = smoke(target, &version, &mut *database)?;
+    let smoke = {
+        let game = game::start(target, store, archive, instance.settings(), dir)?;
+        if let Some(game) = &game {
+            say(&format!("the new version runs at {} on the private database", game.url));
+        }
+        smoke(target, &version, game.as_ref(), &mut *database)?
+    };
 
     say("going back");
     let began = Instant::now();
@@ -180,8 +194,9 @@ pub fn rehearse(
         point_bytes: point.bytes,
         prepare_ms,
         slowest: times.slowest(),
-        smoke,
-        smoke_left_out,
+        smoke: smoke.passed,
+        smoke_pages: smoke.pages,
+        smoke_left_out: smoke.left_out,
     };
     keep(store, &rehearsal)?;
     Ok(rehearsal)
@@ -209,36 +224,58 @@ fn apart(live: &Settings, private: &Settings) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The smoke tests that ask the database, on the new version; the others need the running game.
+/// How the smoke tests went.
+#[derive(Default)]
+struct Smoked {
+    passed: u64,
+    pages: u64,
+    left_out: u64,
+}
+
+/// The smoke tests on the new version, in their order and with the cookies of one player: pages
+/// where the game runs here, and questions to the database. Commands are left out: they are written
+/// for production's machine, and may act on it.
 fn smoke(
     target: &Target,
     version: &str,
+    game: Option<&game::Game>,
     database: &mut (dyn Database + 'static),
-) -> Result<(u64, u64), Fault> {
+) -> Result<Smoked, Fault> {
     let tester = Tester {
-        base_url: "",
+        base_url: game.map_or("", |game| &game.url),
         pass: None,
-        dir: &target.root,
+        dir: game.map_or(&target.root, |game| &game.root),
         timeout_ms: target.hooks.timeout_ms,
         version,
     };
-    let (mut passed, mut left_out) = (0, 0);
+    let (mut smoked, mut jar) = (Smoked::default(), Jar::default());
     for check in &target.smoke {
-        if !matches!(check, Check::Sql(_)) {
-            left_out += 1;
+        let page = matches!(check, Check::Http(_));
+        if matches!(check, Check::Command(_)) || (page && game.is_none()) {
+            smoked.left_out += 1;
             continue;
         }
-        tester.check(check, &mut Jar::default(), Some(&mut *database)).map_err(|error| {
+        tester.check(&unhurried(check), &mut jar, Some(&mut *database)).map_err(|error| {
             let message = format!(
                 "smoke test {} fails on a copy of production: {}",
                 check.name(),
                 chain(&error)
             );
-            refused(message).hint("production was not touched; mend the scripts or the test")
+            refused(message)
+                .hint("production was not touched; mend the new version, its scripts or the test")
         })?;
-        passed += 1;
+        smoked.passed += 1;
+        smoked.pages += u64::from(page);
     }
-    Ok((passed, left_out))
+    Ok(smoked)
+}
+
+/// A check without its time limit: that is meant for production's own server, not for this one.
+fn unhurried(check: &Check) -> Check {
+    match check {
+        Check::Http(page) => Check::Http(HttpCheck { within_ms: None, ..page.clone() }),
+        other => other.clone(),
+    }
 }
 
 /// The last rehearsal of a version, if there was one.

@@ -6,6 +6,7 @@ use entracte_announce::channel::Channel;
 use entracte_model::plan::ReleaseId;
 use entracte_model::{RelPath, Version};
 
+use crate::rehearse::Serve;
 use crate::smoke::Check;
 
 /// Everything that a release must know of its target. Secrets are resolved already.
@@ -48,6 +49,8 @@ pub struct Target {
     pub smoke: Vec<Check>,
     /// How many times in a row all of it must pass.
     pub smoke_passes: u32,
+    /// How the game is started for a rehearsal.
+    pub rehearse: Serve,
     /// The durations of the dance.
     pub pace: Pace,
     /// The backups.

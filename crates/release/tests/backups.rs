@@ -54,6 +54,7 @@ impl Place {
             hooks: Hooks::default(),
             smoke: vec![],
             smoke_passes: 1,
+            rehearse: entracte_release::rehearse::Serve::default(),
             pace: Pace {
                 notice_ms: 0,
                 drain_ms: 0,

@@ -4,6 +4,7 @@
 
 mod bench;
 mod picture;
+mod programs;
 mod run;
 mod setup;
 mod test;

@@ -37,6 +37,7 @@ const PACKAGES: &[Package] = &[
     package("php-mysql", "", "the test game's database driver"),
     package("postgresql", "", "a real database"),
     package("postgresql-client", "psql", "dumps, and the client that ours is compared with"),
+    package("python3-aiosmtpd", "aiosmtpd", "a real mail server"),
     package("restic", "restic", "reading our backups with the ordinary tool"),
     package("rsync", "rsync", "the transfer that ours is compared with"),
     package("sqlite3", "sqlite3", "the client that our script runner is compared with"),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::run::{cargo, run, run_and_look};
-use crate::{setup, tidy};
+use crate::{programs, setup, tidy};
 
 /// What `cargo xtask test` was asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -52,9 +52,16 @@ pub fn test(options: &Options) -> Result<(), String> {
     build.args(["build", "--package", "entracte"]);
     run(build)?;
     let mut counts = Counts::default();
-    let mut tests = cargo();
-    tests.args(["test", "--workspace", "--no-fail-fast"]).args(&options.rest);
-    let passed = run_and_look(tests, |line| counts.take(line))?;
+    let passed = if options.rest.is_empty() {
+        let programs = programs::run_all(|line| counts.take(line))?;
+        let mut examples = cargo();
+        examples.args(["test", "--workspace", "--doc", "--no-fail-fast"]);
+        run_and_look(examples, |line| counts.take(line))? && programs
+    } else {
+        let mut tests = cargo();
+        tests.args(["test", "--workspace", "--no-fail-fast"]).args(&options.rest);
+        run_and_look(tests, |line| counts.take(line))?
+    };
     let seconds = began.elapsed().as_secs();
     let summary = format!(
         "{} tests passed, {} failed, {} ignored, in {} min {} s",

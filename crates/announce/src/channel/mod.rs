@@ -8,11 +8,14 @@
 //! | `https://host/path` | a webhook without a signature |
 //! | `discord://id/token` | a Discord webhook |
 //! | `https://discord.com/api/webhooks/id/token` | the same, as Discord shows it |
+//! | `smtps://user:password@host/?from=…&to=…` | mail; `smtp` for STARTTLS |
 //!
-//! `http` in place of `https` is taken for this machine only (`127.0.0.1`, `[::1]`, `localhost`).
+//! `http` in place of `https` is taken for this machine only (`127.0.0.1`, `[::1]`, `localhost`), and so
+//! is mail without encryption.
 //! An address holds a secret: it is never shown whole; [`Channel::name`] is what people see.
 
 mod discord;
+mod mail;
 mod request;
 mod webhook;
 
@@ -24,6 +27,7 @@ use std::time::Duration;
 use entracte_model::{UnixMs, Version};
 
 pub use discord::{DISCORD_DESCRIPTION_UNITS_MAX, DISCORD_PARTS_MAX, DISCORD_TITLE_UNITS_MAX};
+pub use mail::{MAIL_ADDRESSES_MAX, Mail};
 pub use webhook::{SECRET_BYTES_MAX, SECRET_BYTES_MIN, Secret};
 
 /// What is to be told.
@@ -77,6 +81,8 @@ pub enum Channel {
         /// Its secret.
         token: String,
     },
+    /// Mail, to a list or to a few people.
+    Mail(Box<Mail>),
 }
 
 /// How an attempt ended. No text in it holds a secret.
@@ -122,7 +128,7 @@ pub struct BadChannel {
 /// How many messages `message` becomes on `channel`, at least 1.
 pub fn parts(channel: &Channel, message: &Message) -> usize {
     match channel {
-        Channel::Webhook { .. } => 1,
+        Channel::Webhook { .. } | Channel::Mail(_) => 1,
         Channel::Discord { .. } => discord::descriptions(message).len(),
     }
 }
@@ -132,14 +138,15 @@ pub fn send(channel: &Channel, message: &Message, timeout: Duration) -> Sent {
     match channel {
         Channel::Webhook { url, secret } => webhook::send(url, secret.as_ref(), message, timeout),
         Channel::Discord { api, id, token } => discord::post(api, id, token, message, timeout),
+        Channel::Mail(mail) => mail.send(message, timeout),
     }
 }
 
 /// Replaces what was posted as `remote_id` by the part `message.part`; repeating it does no harm.
-/// A webhook cannot take anything back: it gets the message as another one.
+/// A webhook or a mail cannot be taken back: there it goes out as another one.
 pub fn edit(channel: &Channel, remote_id: &str, message: &Message, timeout: Duration) -> Sent {
     match channel {
-        Channel::Webhook { .. } => send(channel, message, timeout),
+        Channel::Webhook { .. } | Channel::Mail(_) => send(channel, message, timeout),
         Channel::Discord { api, id, token } => {
             discord::edit(api, id, token, remote_id, message, timeout)
         }
@@ -147,11 +154,12 @@ pub fn edit(channel: &Channel, remote_id: &str, message: &Message, timeout: Dura
 }
 
 impl Channel {
-    /// What people see of it: `webhook host.example`, `discord 123456`.
+    /// What people see of it: `webhook host.example`, `discord 123456`, `mail mail.example`.
     pub fn name(&self) -> String {
         match self {
             Channel::Webhook { url, .. } => format!("webhook {}", host(url)),
             Channel::Discord { id, .. } => format!("discord {id}"),
+            Channel::Mail(mail) => format!("mail {}", mail.host()),
         }
     }
 }
@@ -168,12 +176,15 @@ impl FromStr for Channel {
 
     fn from_str(text: &str) -> Result<Self, BadChannel> {
         const EXPECTED: &str =
-            "webhook+https://whsec_…@host/path, https://host/path or discord://id/token";
+            "webhook+https://whsec_…@host/path, https://host/path, discord://id/token or smtps://…";
         if text.chars().any(|char| char.is_whitespace() || char.is_control()) {
             return Err(BadChannel {
                 expected: EXPECTED,
                 found: "a space or control character".to_owned(),
             });
+        }
+        if text.starts_with("smtp://") || text.starts_with("smtps://") {
+            return Mail::parse(text).map(|mail| Channel::Mail(Box::new(mail)));
         }
         if let Some(rest) = text.strip_prefix("discord://") {
             return discord_of(rest);
@@ -268,6 +279,9 @@ mod tests {
         let discord = parse("discord://123/aB-_9");
         assert_eq!(parse("https://discord.com/api/webhooks/123/aB-_9"), discord);
         assert_eq!(discord.name(), "discord 123");
+        let mail = "smtps://game%40inn.example:p%40ss@mail.inn.example/?from=The+Inn<game@inn.example>&to=a+b@c.example,d@e.example";
+        assert_eq!(parse(&mail.replace("The+Inn", "Inn")).name(), "mail mail.inn.example");
+        assert!(matches!(parse("smtp://localhost/?from=a@b.c&to=d@e.f"), Channel::Mail(_)));
     }
 
     #[test]
@@ -288,6 +302,12 @@ mod tests {
             "discord://12/hunter2/../x".to_owned(),
             "https://discord.com/api/webhooks/1/hunter2?x".to_owned(),
             "https://h.example/ hunter2".to_owned(),
+            "smtps://u:hunter2@h.example/".to_owned(),
+            "smtps://u:hunter2@h.example/?from=a@b.c".to_owned(),
+            "smtps://u:hunter2@h.example/?from=a@b.c&to=nobody".to_owned(),
+            "smtps://u:hunter2@h.example/?from=a@b.c&to=d@e.f&bcc=g@h.i".to_owned(),
+            "smtps://hunter2@h.example/?from=a@b.c&to=d@e.f".to_owned(),
+            "smtps://:25/?from=a@b.c&to=d@e.f&x=hunter2".to_owned(),
         ];
         for text in bad {
             let error = text.parse::<Channel>().expect_err(&text);
@@ -302,6 +322,7 @@ mod tests {
             "webhook+https://whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz@h.example/hunter2",
             "https://h.example/hunter2",
             "discord://1/hunter2",
+            "smtps://u:hunter2@h.example/?from=a@b.c&to=d@e.f",
         ] {
             let shown = format!("{:?}", text.parse::<Channel>().unwrap());
             assert!(!shown.contains("hunter2") && !shown.contains("MDEy"), "{shown}");

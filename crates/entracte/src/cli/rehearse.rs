@@ -15,8 +15,8 @@ use crate::report::out;
   entracte rehearse 1.1
 
 It works in a private database that cannot reach the live one, and proves that the backup restores,
-that the scripts run, that the smoke tests which ask the database pass, and that the way back is
-exact. What it measures goes into `entracte plan`.")]
+that the scripts run, that the smoke tests pass, and that the way back is exact. Pages are asked for
+where `rehearse.serve` says how to start the game. What it measures goes into `entracte plan`.")]
 pub struct Args {
     /// A version or a package; without it, the newest package
     pub package: Option<String>,
@@ -59,10 +59,7 @@ fn text(app: &App, found: &Rehearsal) -> String {
             human_bytes(found.point_bytes),
             human_ms(found.point_ms)
         ),
-        format!(
-            "  smoke tests that ask the database: {} passed; {} need the running game",
-            found.smoke, found.smoke_left_out
-        ),
+        smoke(found),
     ];
     for slow in &found.slowest {
         let ms = human_ms(slow.ms);
@@ -74,4 +71,18 @@ fn text(app: &App, found: &Rehearsal) -> String {
     };
     lines.push(format!("  touched: {touched}"));
     lines.join("\n")
+}
+
+fn smoke(found: &Rehearsal) -> String {
+    let passed = format!(
+        "  smoke tests: {} passed, {} of them pages of the new version",
+        found.smoke, found.smoke_pages
+    );
+    match (found.smoke_left_out, found.smoke_pages) {
+        (0, _) => passed,
+        (left, 0) => format!(
+            "{passed}; {left} left out (commands; pages need `rehearse.serve`, which starts the game)"
+        ),
+        (left, _) => format!("{passed}; {left} left out (commands act on production's machine)"),
+    }
 }

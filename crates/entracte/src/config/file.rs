@@ -112,6 +112,8 @@ pub struct Target {
     pub backup: Backup,
     #[serde(default)]
     pub smoke: Vec<Smoke>,
+    #[serde(default)]
+    pub rehearse: Rehearse,
 }
 
 fn two() -> u32 {
@@ -210,6 +212,14 @@ impl Default for Hooks {
             timeout: Duration::ms(30_000),
         }
     }
+}
+
+/// How the game is started for a rehearsal.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Rehearse {
+    pub serve: Option<String>,
+    pub files: BTreeMap<RelPath, String>,
 }
 
 /// How long things take.

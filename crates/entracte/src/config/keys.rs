@@ -308,6 +308,18 @@ pub const KEYS: &[Key] = &[
     key("target.*.backup.daily", "number", "7", "Daily backups kept."),
     key("target.*.backup.weekly", "number", "4", "Weekly backups kept."),
     key("target.*.backup.monthly", "number", "12", "Monthly backups kept."),
+    key(
+        "target.*.rehearse.serve",
+        "command",
+        "none",
+        "Starts the new version in a rehearsal: tree in `$ROOT`, port `$PORT` of 127.0.0.1, database in `$DB_…`.",
+    ),
+    key(
+        "target.*.rehearse.files.*",
+        "text",
+        "none",
+        "A file in that tree in place of production's own: `\"config.php\" = '...'`.",
+    ),
     key("target.*.smoke.name", "text", "what is asked", "What a smoke test is called in the log."),
     key(
         "target.*.smoke.http",

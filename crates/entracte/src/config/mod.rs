@@ -255,6 +255,10 @@ impl Config {
             },
             smoke: target.smoke.iter().map(|smoke| smoke.0.clone()).collect(),
             smoke_passes: target.smoke_passes,
+            rehearse: entracte_release::rehearse::Serve {
+                command: target.rehearse.serve.clone(),
+                files: target.rehearse.files.clone(),
+            },
             pace: Pace {
                 notice_ms: target.pace.notice.ms,
                 drain_ms: target.pace.drain.ms,

@@ -188,6 +188,19 @@ http = "GET /api/?do=status"
 [[target.production.smoke]]
 sql = "SELECT count(*) > 0 FROM players"
 equals = 1
+
+[target.production.rehearse]
+serve = "exec php -S 127.0.0.1:$PORT -t $ROOT"
+
+[target.production.rehearse.files]
+"config.php" = """
+<?php
+return [
+    'dsn' => 'mysql:unix_socket=' . getenv('DB_SOCKET') . ';dbname=' . getenv('DB_NAME') . ';charset=utf8mb4',
+    'user' => getenv('DB_USER'), 'password' => getenv('DB_PASSWORD'), 'lang' => 'en',
+    'bcrypt_cost' => 4, 'session_path' => '', 'market_fee' => 5, 'counters' => false,
+];
+"""
 {more}"#,
             root = taverne.docroot,
             state = self.state,

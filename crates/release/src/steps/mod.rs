@@ -25,6 +25,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub(crate) use close::fence_again;
+pub(crate) use preflight::manifest_of;
 pub(crate) use window_copy::way;
 
 use crate::context::Context;

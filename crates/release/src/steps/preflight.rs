@@ -257,6 +257,12 @@ pub(crate) fn new_manifest(cx: &Context<'_>, archive: &Archive) -> Result<Manife
         Some(base) => cx.store.manifest(&base.manifest).doing("reading the store")?,
         None => Manifest::default(),
     };
+    manifest_of(archive, &base)
+}
+
+/// The tree that the package makes of `base`, which is the one that was signed.
+pub(crate) fn manifest_of(archive: &Archive, base: &Manifest) -> Result<Manifest, Fault> {
+    let record = archive.record();
     let new = base.apply(&record.delta).map_err(|error| refused(error.to_string()))?;
     if new.hash() != record.manifest {
         return Err(refused("the signed change does not lead to the signed tree"));
