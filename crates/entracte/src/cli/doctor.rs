@@ -9,6 +9,7 @@ use entracte_model::gate::Phase;
 use entracte_model::time::human_bytes;
 use entracte_release::fault::chain;
 use entracte_release::smoke::{Check, Jar, Tester};
+use entracte_release::target::Layout;
 use entracte_release::{Store, Target, backups, front};
 use serde_json::{Value, json};
 
@@ -44,6 +45,7 @@ pub fn run(app: &App, _: &Args) -> Result<Exit, Failure> {
         hooks(&target),
     ];
     findings.extend(cannot(&target));
+    findings.extend(opcache(&target));
     findings.extend(smoke(&target));
     let bad = findings.iter().filter(|finding| matches!(finding, Finding::Bad(..))).count();
     print(app, &findings);
@@ -283,6 +285,27 @@ fn hooks(target: &Target) -> Finding {
             "set both hooks.workers_stop and hooks.workers_start",
         ),
     }
+}
+
+/// PHP keeps compiled code, and looks at each file again at a moment of its own: without a reload, a
+/// page is made of two versions for as long as that takes.
+fn opcache(target: &Target) -> Option<Finding> {
+    let is_php = |entry: std::fs::DirEntry| {
+        entry.path().extension().is_some_and(|extension| extension == "php")
+    };
+    // A tree that cannot be read has a finding of its own.
+    let has_php = std::fs::read_dir(&target.root).ok()?.flatten().any(is_php);
+    if !has_php || target.layout == Layout::Symlink {
+        return None;
+    }
+    Some(match target.hooks.reload.is_empty() {
+        false => Finding::Good("PHP is reloaded when the files change".into()),
+        true => Finding::Worth(
+            "the game is PHP, and nothing reloads it when the files change".into(),
+            "opcache would mix files of two versions for seconds: set hooks.reload, such as \
+             \"systemctl reload php8.2-fpm\"",
+        ),
+    })
 }
 
 /// Each smoke test on the version that is live: one that fails now would take every release back.
