@@ -176,7 +176,7 @@ mod tests {
         assert!(no_address.contains("gate.url: expected the address"), "{no_address}");
         let strange = ", kind = \"caddy\", url = \"http://x\", folder = \"/srv/a b{\"";
         assert!(front(strange).unwrap_err().contains("gate.folder: expected letters"));
-        assert!(front(", kind = \"lighttpd\"").unwrap_err().contains("kind"));
+        assert!(front(", kind = \"lighttpd\"").unwrap_err().contains("lighttpd"));
         let lost = front(", kind = \"caddy\", url = \"http://x\", inject_widget = true");
         assert!(lost.unwrap_err().contains("gate.inject_widget: is our own gate's"));
         let lost = front(", grace = \"9s\"").unwrap_err();
