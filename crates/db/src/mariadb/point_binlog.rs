@@ -271,7 +271,7 @@ fn fetch(
     private_dir(&raw)?;
     private_dir(&folder.join(EVENTS))?;
     let mut note = |done: u64, note: &str| {
-        progress(Progress { done, total: 0, unit: "bytes", note: note.to_owned() })
+        progress(Progress { done, total: done, unit: "bytes", note: note.to_owned() });
     };
     note(0, "fetching the binary log");
     if let Err(error) = run_fetch(settings, &events.to, &raw) {

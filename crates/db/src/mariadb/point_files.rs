@@ -137,7 +137,6 @@ fn file_name(name: &str) -> Option<String> {
 }
 
 /// Copies every table while the server keeps its files still. The size in bytes.
-#[expect(clippy::too_many_arguments, reason = "one caller")]
 pub(super) fn take(
     server: &mut Server,
     settings: &MariadbSettings,

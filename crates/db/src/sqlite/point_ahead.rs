@@ -325,7 +325,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (live, copy) = (dir.path().join("live"), dir.path().join("copy"));
         // Longer than a stride, not a multiple of anything.
-        let bytes: Vec<u8> = (0..STRIDE_BYTES + 12_345).map(|at| (at / 977 % 251) as u8).collect();
+        let bytes: Vec<u8> =
+            (0..STRIDE_BYTES + 12_345).map(|at| u8::try_from(at / 977 % 251).unwrap()).collect();
         fs::write(&live, &bytes).unwrap();
         let equal = |expected: u64| {
             let (from, to) = (hold(&live).unwrap(), open_copy(&copy).unwrap());
