@@ -42,7 +42,7 @@ fn through(small: &Small, budgets: Budgets) -> Relay {
 }
 
 /// Back to the way without a relay.
-fn direct(small: &Small, relay: Relay) {
+fn direct(small: &Small, relay: &Relay) {
     let port = small.sshd.as_ref().unwrap().port;
     small.reconfigure(&format!("Port={}", relay.port), &format!("Port={port}"));
 }
@@ -71,7 +71,7 @@ fn a_transfer_that_is_cut_a_hundred_times_ends_in_an_exact_tree() {
     let told = small.ok(&["deploy", "1.1", "--yes"]);
     assert!(told.contains("1.1.0 is live"), "{told}");
     assert_eq!(relay.cuts(), CUTS, "one command, one transfer");
-    direct(&small, relay);
+    direct(&small, &relay);
     small.assert_is("1.1", &["r1"], "after all the cuts");
     let releases = small.json(&["history"]);
     assert_eq!(releases.as_array().map(Vec::len), Some(1), "begun once: {releases}");
@@ -107,7 +107,7 @@ fn cut_while_at(place: &str) {
     relay.cut();
     signal(runner, "CONT");
     assert_eq!(ends(&mut deploy), Some(0), "{place}: {}", small.logs());
-    direct(&small, relay);
+    direct(&small, &relay);
     small.assert_is("1.1", &["r1"], place);
     let releases = small.json(&["history"]);
     assert_eq!(releases.as_array().map(Vec::len), Some(1), "{place}: {releases}");
