@@ -24,6 +24,7 @@ mod control_server;
 mod core;
 mod door;
 mod error;
+pub mod external;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]

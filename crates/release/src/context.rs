@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use entracte_backup::Repository;
 use entracte_db::Database;
-use entracte_gate::control::Client;
+use entracte_gate::external::{Capabilities, GateDriver};
 use entracte_host::hook::Ending;
 use entracte_host::local::Local;
 use entracte_host::op::{Host, Op, Reply};
@@ -97,9 +97,14 @@ impl<'a> Context<'a> {
         if self.stop.load(Ordering::SeqCst) { Err(stopped(doing)) } else { Ok(()) }
     }
 
-    /// The gate's control socket.
-    pub(crate) fn gate(&self) -> Client {
-        Client::new(&self.target.gate_socket)
+    /// The gate, or the server in its place.
+    pub(crate) fn gate(&self) -> Box<dyn GateDriver> {
+        crate::front::driver(self.target)
+    }
+
+    /// What that can do.
+    pub(crate) fn gate_can(&self) -> Capabilities {
+        crate::front::capabilities(self.target)
     }
 
     /// A fresh connection to the game's database.

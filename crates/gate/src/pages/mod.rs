@@ -15,6 +15,7 @@ use crate::core::{Core, View};
 use crate::tokens::{Place, jitter01};
 use crate::who::Who;
 
+pub(crate) mod alone;
 mod kept;
 pub(crate) mod strings;
 mod words;
@@ -67,7 +68,7 @@ fn render(core: &Core, kind: PageKind, who: &Who, place: Option<Place>) -> Respo
     };
     let words = Words::of(strings, kind, &view, &game_name(core, strings));
     let mut response = if who.wants_html {
-        html(StatusCode::SERVICE_UNAVAILABLE, document(strings, &words, retry_s), &POLICY)
+        html(StatusCode::SERVICE_UNAVAILABLE, document(strings, &words, retry_s, retry_s), &POLICY)
     } else {
         problem(StatusCode::SERVICE_UNAVAILABLE, &words, &view, strings, retry_s)
     };
@@ -84,7 +85,7 @@ pub(crate) fn fault(core: &Core, status: StatusCode, who: &Who) -> Response<Answ
     let strings = strings::choose(who.accept_language(), &core.config.languages);
     let words = Words::fault(strings, &view, &game_name(core, strings));
     let mut response = if who.wants_html {
-        html(status, document(strings, &words, 10), &POLICY)
+        html(status, document(strings, &words, 10, 10), &POLICY)
     } else {
         problem(status, &words, &view, strings, 10)
     };
@@ -132,11 +133,22 @@ fn problem(
     strings: &Strings,
     retry_s: u64,
 ) -> Response<Answer> {
+    let body = problem_of(status.as_u16(), words, view, strings, retry_s);
+    let mut response = Response::new(Answer::whole(body.to_string()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
+}
+
+/// The problem document itself.
+fn problem_of(status: u16, words: &Words, view: &View, strings: &Strings, retry_s: u64) -> Value {
     let goal = &view.state.goal;
-    let body = json!({
+    json!({
         "type": "about:blank",
         "title": words.title,
-        "status": status.as_u16(),
+        "status": status,
         "detail": words.lead,
         "phase": view.state.phase,
         "retry_after_s": retry_s,
@@ -147,13 +159,7 @@ fn problem(
         "message": message_for(goal, strings),
         "version": goal.version,
         "notes_url": goal.notes_url,
-    });
-    let mut response = Response::new(Answer::whole(body.to_string()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    response
+    })
 }
 
 /// Text that cannot become markup, in elements and in quoted attributes.
@@ -186,7 +192,9 @@ fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
     out
 }
 
-fn document(strings: &Strings, words: &Words, retry_s: u64) -> String {
+/// The page, whose script asks after `poll_s`, and which loads itself anew after `retry_s` where no
+/// script runs.
+fn document(strings: &Strings, words: &Words, poll_s: u64, retry_s: u64) -> String {
     fill(TEMPLATE, |name| {
         Some(match name {
             "lang" => strings.lang.to_owned(),
@@ -196,7 +204,7 @@ fn document(strings: &Strings, words: &Words, retry_s: u64) -> String {
             "refresh" => retry_s.to_string(),
             "style" => STYLE.to_owned(),
             "script" => SCRIPT.to_owned(),
-            "data" => escape(&words.data(strings, retry_s).to_string()),
+            "data" => escape(&words.data(strings, poll_s).to_string()),
             "clock" => clock(words),
             "progress" => {
                 words.progress.map(|percent| progress(strings, percent)).unwrap_or_default()

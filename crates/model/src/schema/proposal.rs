@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Dialect, Snapshot, mariadb, postgres, sqlite};
 
 /// A statement, or several that belong together.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Step {
     /// The SQL, ready for the engine's own client.
     pub sql: String,
@@ -16,6 +18,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// Statements that somebody else found.
+    pub fn of(sql: String) -> Self {
+        Self::new(sql)
+    }
+
     pub(super) fn new(sql: impl Into<String>) -> Self {
         Self { sql: sql.into(), ..Self::default() }
     }

@@ -34,12 +34,13 @@ impl Act for Smoke {
         gate_goal::show_progress(cx, Step::Smoke {});
         // The game itself must reach its database again; players still cannot reach the game.
         unfence(cx)?;
-        let pass = cx.gate().pass(PASS_MINUTES).doing("asking the gate for a tester's pass")?;
+        let (pass, _) =
+            cx.gate().pass(PASS_MINUTES).doing("asking the gate for a tester's pass")?;
         let target = cx.target;
         let version = cx.plan.to.version.to_string();
         let tester = Tester {
             base_url: &target.gate_url,
-            pass: Some(&pass.header),
+            pass: Some(&pass),
             dir: &target.root,
             timeout_ms: target.hooks.timeout_ms,
             version: &version,
@@ -107,10 +108,10 @@ pub(crate) fn settle(cx: &mut Context<'_>, version: &str) -> Result<bool, Fault>
     if target.hooks.reload.is_empty() || telling.is_empty() {
         return Ok(true);
     }
-    let pass = cx.gate().pass(PASS_MINUTES).doing("asking the gate for a tester's pass")?;
+    let (pass, _) = cx.gate().pass(PASS_MINUTES).doing("asking the gate for a tester's pass")?;
     let tester = Tester {
         base_url: &target.gate_url,
-        pass: Some(&pass.header),
+        pass: Some(&pass),
         dir: &target.root,
         timeout_ms: target.hooks.timeout_ms,
         version,
