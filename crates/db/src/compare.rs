@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use entracte_model::schema::{self, Difference, SeedTable, Snapshot, Step};
+use serde::{Deserialize, Serialize};
 
 use crate::database::{Nowhere, Script};
 use crate::error::DbError;
@@ -78,7 +79,7 @@ pub fn copy_definitions(from: &Settings, to: &Settings, seeds: &[String]) -> Res
 }
 
 /// What would make a database into another one.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Proposal {
     /// The statements, in an order in which they ran.
     pub steps: Vec<Step>,

@@ -8,13 +8,14 @@ mod small;
 use std::fs;
 use std::process::Command;
 
-use entracte_testbed::relay::Relay;
-use small::Small;
+use entracte_testbed::process::wait_until;
+use entracte_testbed::relay::{Budgets, Relay};
+use small::{PATIENCE_MS, Small, ends, is_stopped, signal, step};
 
-/// How many connections are cut at most, in one test.
-const CUTS: usize = 30;
-/// How many commands a person tries, before the test counts as failed.
-const ATTEMPTS_MAX: usize = 200;
+/// How often the one transfer is cut.
+const CUTS: usize = 100;
+/// What the cuts and the contents are made from.
+const SEED: u64 = 0xc0_ffee;
 
 /// Numbers that look random and are the same in every run (xorshift).
 struct Seeded(u64);
@@ -32,93 +33,91 @@ impl Seeded {
     }
 }
 
-/// The next connections live for so many bytes, from a seed; later ones for ever.
-fn through(
-    small: &Small,
-    seed: u64,
-    mut lives: impl FnMut(&mut Seeded) -> u64 + Send + 'static,
-) -> Relay {
-    let mut seeded = Seeded(seed);
-    let mut left = CUTS;
+/// A relay before sshd, through which the development machine goes from now on.
+fn through(small: &Small, budgets: Budgets) -> Relay {
     let port = small.sshd.as_ref().unwrap().port;
-    let relay = Relay::start(
-        port,
-        Box::new(move || {
-            left = left.checked_sub(1)?;
-            Some(lives(&mut seeded))
-        }),
-    );
+    let relay = Relay::start(port, budgets);
     small.reconfigure(&format!("Port={port}"), &format!("Port={}", relay.port));
     relay
 }
 
-/// What a person does whose connection breaks: the same command again, or the log.
-fn deploy_until_done(small: &Small) {
-    for _ in 0..ATTEMPTS_MAX {
-        let output = small.run(&["deploy", "1.1", "--yes"]);
-        match output.status.code() {
-            Some(0) => return,
-            Some(8) => {}
-            // It was begun by a connection that was cut before it could say so.
-            Some(7) => {
-                if small.run(&["log", "-f"]).status.code() == Some(0) {
-                    return;
-                }
-            }
-            // And it was finished, too.
-            Some(3) if small::said(&output).contains("1.1.0") => return,
-            code => panic!("{code:?}: {}\n{}", small::said(&output), small.logs()),
-        }
-    }
-    panic!("not done after {ATTEMPTS_MAX} attempts: {}", small.logs());
+/// Back to the way without a relay.
+fn direct(small: &Small, relay: &Relay) {
+    let port = small.sshd.as_ref().unwrap().port;
+    small.reconfigure(&format!("Port={}", relay.port), &format!("Port={port}"));
 }
 
 #[test]
-fn a_transfer_that_is_cut_again_and_again_ends_in_an_exact_tree() {
+fn a_transfer_that_is_cut_a_hundred_times_ends_in_an_exact_tree() {
+    eprintln!("seed {SEED:#x}");
     let mut small = Small::start_far("1.1", &[]);
-    let mut seeded = Seeded(0x5eed);
-    // What cannot be compressed, so that the cuts fall into the middle of it.
-    fs::write(small.dev.join("source/picture.bin"), seeded.bytes(1_500_000)).unwrap();
+    let mut seeded = Seeded(SEED);
+    // What cannot be compressed, and more than all connections that are cut can bring.
+    fs::write(small.dev.join("source/picture.bin"), seeded.bytes(2_500_000)).unwrap();
     let expected = small.dev.parent().unwrap().join("expected-1.1");
     let copied =
         Command::new("cp").arg("-a").arg(small.dev.join("source")).arg(expected).status().unwrap();
     assert!(copied.success());
     small.ok(&["pack", "1.1"]);
     small.reference.migrate("1.1");
-    let relay = through(&small, 0xc0ffee, |seeded| seeded.below(150_000));
-    deploy_until_done(&small);
-    assert!(relay.cuts() > 5, "only {} connections were cut", relay.cuts());
-    drop(relay);
-    direct(&small);
+    let mut left = CUTS;
+    let budgets = move || {
+        // The first one lives until something of the package has been sent.
+        let least = if left == CUTS { 200_000 } else { 6_000 };
+        left = left.checked_sub(1)?;
+        Some(least + seeded.below(30_000))
+    };
+    let relay = through(&small, Box::new(budgets));
+    let told = small.ok(&["deploy", "1.1", "--yes"]);
+    assert!(told.contains("1.1.0 is live"), "{told}");
+    assert_eq!(relay.cuts(), CUTS, "one command, one transfer");
+    direct(&small, &relay);
     small.assert_is("1.1", &["r1"], "after all the cuts");
     let releases = small.json(&["history"]);
     assert_eq!(releases.as_array().map(Vec::len), Some(1), "begun once: {releases}");
 }
 
-#[test]
-fn a_release_that_began_is_finished_whatever_becomes_of_the_connection() {
-    let mut small = Small::start_far("1.1", &[]);
+/// The runner stands still at a step while the connection breaks again and again: on its way in, once
+/// it has logged in, and while it follows. Then the release goes on, and it breaks once more.
+fn cut_while_at(place: &str) {
+    let pause = format!("started:{}", step(place));
+    let mut small = Small::start_far("1.1", &[("ENTRACTE_PAUSE", &pause)]);
     small.reference.migrate("1.1");
-    // While the release is at work each connection lives just long enough to tell a little of it.
-    let at_work = small.state.join("release.lock.owner");
-    let relay = through(&small, 0xfeed, move |seeded| match at_work.exists() {
-        true => 6_000 + seeded.below(8_000),
-        false => 4_000 + seeded.below(20_000),
+    let relay = through(&small, Box::new(|| None));
+    let mut deploy = small.command(&["deploy", "1.1", "--yes"]).spawn().unwrap();
+    let mut runner = 0;
+    let paused = wait_until(PATIENCE_MS, || {
+        runner = small.runner().unwrap_or(0);
+        is_stopped(runner)
     });
-    deploy_until_done(&small);
-    assert!(relay.cuts() > 0, "no connection was cut");
-    drop(relay);
-    direct(&small);
-    small.assert_is("1.1", &["r1"], "after all the cuts");
+    assert!(paused, "{place}: {}", small.logs());
+    let logins = || small.sshd.as_ref().unwrap().logins();
+    let mut met = (relay.connections(), logins());
+    for round in 0..4 {
+        relay.cut();
+        let again = wait_until(PATIENCE_MS, || {
+            let (connections, logged_in) = (relay.connections(), logins());
+            // Every other time only once it is let in.
+            connections > met.0 && (round % 2 == 0 || logged_in > met.1)
+        });
+        assert!(again, "{place}: nobody connects again: {}", small.logs());
+        met = (relay.connections(), logins());
+    }
+    assert!(is_stopped(runner), "{place}: the release is not what was cut");
+    relay.cut();
+    signal(runner, "CONT");
+    assert_eq!(ends(&mut deploy), Some(0), "{place}: {}", small.logs());
+    direct(&small, &relay);
+    small.assert_is("1.1", &["r1"], place);
+    let releases = small.json(&["history"]);
+    assert_eq!(releases.as_array().map(Vec::len), Some(1), "{place}: {releases}");
 }
 
-/// Back to the way without a relay.
-fn direct(small: &Small) {
-    let path = small.dev.join("entracte.toml");
-    let text = fs::read_to_string(&path).unwrap();
-    let port = small.sshd.as_ref().unwrap().port;
-    let found = text.split("Port=").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
-    fs::write(&path, text.replace(&format!("Port={found}"), &format!("Port={port}"))).unwrap();
+#[test]
+fn a_release_that_began_is_finished_wherever_the_connection_breaks() {
+    for place in ["stage", "window copy", "smoke"] {
+        cut_while_at(place);
+    }
 }
 
 #[test]
@@ -127,7 +126,7 @@ fn bytes_of_an_enemy_end_the_agent_and_nothing_else() {
     use std::process::Stdio;
     let small = Small::start_far("1.1", &[]);
     let config = small.state.join("entracte.toml");
-    let hello = br#"{"ask":"hello","protocol":1,"tool":"0","project":"inn"}"#;
+    let hello = br#"{"ask":"hello","protocol":2,"tool":"0","project":"inn"}"#;
     let mut seeded = Seeded(7);
     let framed = |kind: u8, bytes: &[u8]| {
         let mut frame = vec![kind];

@@ -11,7 +11,7 @@ use entracte_testbed::taverne::Options;
 
 #[test]
 fn a_game_on_another_machine_is_released_and_a_broken_version_taken_back() {
-    let site = Site::start(&Options::default(), Account::Ordinary);
+    let site = Site::start(&Options::default(), Account::Administrator);
     let sshd = Sshd::start(&site.taverne.dir().join("ssh"), &[]);
     let path = site.dev.join("entracte.toml");
     let text = std::fs::read_to_string(&path).unwrap();

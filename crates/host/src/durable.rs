@@ -1,7 +1,7 @@
 //! Writes that a crash cannot tear: a file has its old content or its new one.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +18,16 @@ use crate::fault;
 /// # Errors
 /// Any step's error of the operating system. `path` is then untouched, unless it was the last sync.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write_from(path, &mut &bytes[..], mode)
+}
+
+/// As [`write`], with all that `from` gives: what is too long for memory.
+///
+/// # Errors
+/// As [`write`], and those of reading.
+pub fn write_from(path: &Path, from: &mut dyn Read, mode: u32) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
-    let written = write_new(&temporary, bytes, mode).and_then(|()| {
+    let written = write_new(&temporary, from, mode).and_then(|()| {
         fault::check("durable.rename")?;
         fs::rename(&temporary, path)
     });
@@ -56,12 +64,12 @@ pub(crate) fn parent(path: &Path) -> &Path {
     }
 }
 
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+fn write_new(path: &Path, from: &mut dyn Read, mode: u32) -> io::Result<()> {
     fault::check("durable.create")?;
     // Created for the owner alone: a secret must not be readable for the moment before `mode`.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     fault::check("durable.write")?;
-    file.write_all(bytes)?;
+    io::copy(from, &mut file)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     fault::check("durable.sync")?;
     file.sync_all()

@@ -134,6 +134,22 @@ impl Lock {
         Ok(Lock { file, record })
     }
 
+    /// Takes the lock at `path`, and waits for its holder so long.
+    ///
+    /// # Errors
+    /// As [`Lock::try_take`]: [`LockError::Busy`] names who held it to the last.
+    pub fn take_within(path: &Path, owner: &Owner, patience: Duration) -> Result<Lock, LockError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match Self::try_take(path, owner) {
+                Err(LockError::Busy { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(PAUSE_MS));
+                }
+                taken => return taken,
+            }
+        }
+    }
+
     /// Who holds the lock at `path` right now; none where nobody does.
     ///
     /// What cannot be looked at counts as held by [`Owner::unknown`]: from a missing permission

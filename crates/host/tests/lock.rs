@@ -179,3 +179,19 @@ fn a_link_in_place_of_the_lock_is_refused() {
     let error = Lock::try_take(&path, &Owner::this("x")).unwrap_err();
     assert!(matches!(error, LockError::Io { .. }), "{error}");
 }
+
+#[test]
+fn a_turn_is_waited_for_and_whoever_has_it_too_long_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lock");
+    let (holder, _) = hold(&path, &[]);
+    let short = Duration::from_millis(50);
+    let refused = Lock::take_within(&path, &Owner::this("another"), short).unwrap_err();
+    let pid = holder.0.id();
+    assert!(refused.to_string().contains(&format!("1.1.0 (process {pid}")), "{refused}");
+    let waiting = std::thread::spawn(move || {
+        Lock::take_within(&path, &Owner::this("another"), PATIENCE).map(drop)
+    });
+    drop(holder);
+    waiting.join().unwrap().unwrap();
+}

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use entracte_model::RelPath;
 
@@ -74,18 +75,28 @@ pub(crate) struct Tracked {
     pub top: PathBuf,
     /// Its own file of ignore rules, outside the tree.
     pub exclude: PathBuf,
-    files: BTreeSet<Vec<u8>>,
+    root: PathBuf,
+    /// Asked for by the first question: where nothing is ignored there is none.
+    files: Mutex<Option<BTreeSet<Vec<u8>>>>,
 }
 
 impl Tracked {
     /// Whether git tracks `path`, or anything below it where it is a folder.
-    pub(crate) fn holds(&self, path: &str, is_dir: bool) -> bool {
+    pub(crate) fn holds(&self, path: &str, is_dir: bool) -> Result<bool, PackageError> {
+        let mut known = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = match &mut *known {
+            Some(files) => files,
+            unknown => {
+                let list = run(&self.root, &["ls-files", "-z"], &[])?;
+                unknown.insert(names(&list).map(<[u8]>::to_vec).collect())
+            }
+        };
         if !is_dir {
-            return self.files.contains(path.as_bytes());
+            return Ok(files.contains(path.as_bytes()));
         }
         let below = format!("{path}/").into_bytes();
-        self.files.range(below.clone()..).next().is_some_and(|first| first.starts_with(&below))
-            || self.files.contains(path.as_bytes())
+        let first = files.range(below.clone()..).next();
+        Ok(first.is_some_and(|first| first.starts_with(&below)) || files.contains(path.as_bytes()))
     }
 }
 
@@ -94,16 +105,17 @@ pub(crate) fn tracked(root: &Path) -> Result<Option<Tracked>, PackageError> {
     if !in_repository(root) {
         return Ok(None);
     }
-    let line = |bytes: Vec<u8>| {
-        use std::os::unix::ffi::OsStringExt;
-        let bytes = bytes.strip_suffix(b"\n").map(<[u8]>::to_vec).unwrap_or(bytes);
-        PathBuf::from(std::ffi::OsString::from_vec(bytes))
+    let both = ["rev-parse", "--show-toplevel", "--git-path", "info/exclude"];
+    let said = run(root, &both, &[])?;
+    let mut lines = said.split(|byte| *byte == b'\n').map(|line| {
+        use std::os::unix::ffi::OsStrExt;
+        PathBuf::from(std::ffi::OsStr::from_bytes(line))
+    });
+    let (Some(top), Some(exclude)) = (lines.next(), lines.next()) else {
+        return Err(GitError::Unreadable { command: "rev-parse" }.into());
     };
-    let top = line(run(root, &["rev-parse", "--show-toplevel"], &[])?);
-    let exclude = root.join(line(run(root, &["rev-parse", "--git-path", "info/exclude"], &[])?));
-    let files = run(root, &["ls-files", "-z"], &[])?;
-    let files = names(&files).map(<[u8]>::to_vec).collect();
-    Ok(Some(Tracked { top, exclude, files }))
+    let (root, exclude) = (root.to_owned(), root.join(exclude));
+    Ok(Some(Tracked { top, exclude, root, files: Mutex::new(None) }))
 }
 
 /// Looks at the tree; `None` where it is not under git.

@@ -17,7 +17,7 @@ pub mod fuzz;
 pub mod git;
 pub mod inplace;
 pub mod keys;
-mod links;
+pub mod links;
 pub mod pack;
 pub mod persist;
 pub mod scan;

@@ -9,7 +9,7 @@ pub(crate) const TARGET_BYTES_MAX: usize = 4_095;
 ///
 /// `..` is taken only at the beginning, where it starts from the link's own real folder. Behind a
 /// name it would start from wherever that name leads, if the name is itself a link.
-pub(crate) fn stays_inside(path: &RelPath, target: &str) -> bool {
+pub fn stays_inside(path: &RelPath, target: &str) -> bool {
     let well_formed = !target.is_empty()
         && target.len() <= TARGET_BYTES_MAX
         && !target.starts_with('/')

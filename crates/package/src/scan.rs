@@ -2,6 +2,7 @@
 
 mod cache;
 mod hashing;
+mod queue;
 mod walk;
 
 use std::fmt;
@@ -133,13 +134,18 @@ pub fn tree(
     let started = SystemTime::now();
     let root = root.canonicalize().at("find the tree", root)?;
     let device = root.metadata().at("look at", &root)?.dev();
-    let walk = walk::walk(&root, rules)?;
+    let (walk, known) = std::thread::scope(|scope| {
+        let known =
+            scope.spawn(|| cache.map(|path| cache::Cache::load(path, device)).unwrap_or_default());
+        (walk::walk(&root, rules), known.join())
+    });
+    let walk = walk?;
+    // A cache that could not be read knows nothing.
+    let known = known.unwrap_or_default();
     let mut refused = walk.refused;
     if !refused.is_empty() {
         return Err(PackageError::Refused(refused));
     }
-    let known = cache.map(|path| cache::Cache::load(path, device)).unwrap_or_default();
-    let mut manifest = walk.manifest;
     let (fresh, stale): (Vec<_>, Vec<_>) = walk
         .files
         .into_iter()
@@ -160,10 +166,11 @@ pub fn tree(
         Some(path) if !unchanged => cache::store(path, device, started, &done).err(),
         _ => None,
     };
-    for hashing::Hashed { file, hash } in done {
-        let entry = Entry::File { size: file.stamp.size, hash, exec: file.exec };
-        manifest.entries.insert(file.path, entry);
-    }
+    let files = done.into_iter().map(|hashing::Hashed { file, hash }| {
+        (file.path, Entry::File { size: file.stamp.size, hash, exec: file.exec })
+    });
+    // All at once: sorted and built, instead of put in one by one.
+    let mut manifest = Manifest { entries: walk.others.into_iter().chain(files).collect() };
     add_folders_around(&rules.skip, &mut manifest);
     Ok(Scan { manifest, ignored: walk.ignored, hashed, cache_fault })
 }

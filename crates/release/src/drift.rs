@@ -13,13 +13,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::{Doing, broken, refused};
 
+/// What production is to become: what development has. It can travel to where production is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// Its schema.
+    pub schema: Snapshot,
+    /// The tables whose rows are compared, too, as far as it has them.
+    pub seeds: Vec<SeedTable>,
+}
+
+impl Wanted {
+    /// Reads it from development's database, which is only read.
+    pub fn read(development: &Settings, seed_tables: &[String]) -> Result<Self, Fault> {
+        let schema = compare::snapshot(development).doing("reading development's schema")?;
+        let seeds = compare::seed_tables(development, seed_tables)
+            .doing("reading development's seed tables")?;
+        Ok(Self { schema, seeds })
+    }
+}
+
 /// What is compared with what.
 #[derive(Debug, Clone, Copy)]
 pub struct Sides<'a> {
     /// Production, which is only read.
     pub production: &'a Settings,
-    /// Development, which is only read.
-    pub development: &'a Settings,
+    /// What development has.
+    pub wanted: &'a Wanted,
     /// The scripts that production has not had.
     pub scripts: &'a [Script],
     /// Tables whose rows are compared, too.
@@ -54,7 +74,7 @@ impl Drift {
 }
 
 /// What would mend a drift, and what came of trying it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Mended {
     /// The statements, in an order in which they ran on a copy of production.
     pub proposal: Proposal,
@@ -68,8 +88,6 @@ pub struct Mended {
 struct Bench<'a> {
     sides: Sides<'a>,
     instance: Scratch,
-    wanted: Snapshot,
-    seeds: Vec<SeedTable>,
 }
 
 /// Compares.
@@ -86,8 +104,9 @@ pub fn mend(sides: Sides<'_>, drops: bool) -> Result<(Drift, Mended), Fault> {
         return Ok((drift, Mended::default()));
     }
     let copy = bench.instance.settings();
-    let proposal = compare::propose(copy, &bench.wanted, &bench.seeds)
-        .doing("looking for statements that mend it")?;
+    let Wanted { schema, seeds } = sides.wanted;
+    let proposal =
+        compare::propose(copy, schema, seeds).doing("looking for statements that mend it")?;
     // Once more from the beginning, as it would run.
     bench.prepare()?;
     let run: Vec<&str> = proposal
@@ -104,12 +123,9 @@ pub fn mend(sides: Sides<'_>, drops: bool) -> Result<(Drift, Mended), Fault> {
 
 impl<'a> Bench<'a> {
     fn set_up(sides: Sides<'a>) -> Result<Self, Fault> {
-        let wanted = compare::snapshot(sides.development).doing("reading development's schema")?;
-        let seeds = compare::seed_tables(sides.development, sides.seed_tables)
-            .doing("reading development's seed tables")?;
         let instance =
             scratch::start(sides.production, sides.dir).doing("starting a private database")?;
-        let bench = Self { sides, instance, wanted, seeds };
+        let bench = Self { sides, instance };
         bench.prepare()?;
         Ok(bench)
     }
@@ -161,7 +177,7 @@ impl<'a> Bench<'a> {
             let find =
                 |tables: &'_ [SeedTable]| tables.iter().find(|table| table.name == *name).cloned();
             let empty = |table: &SeedTable| SeedTable { rows: Vec::new(), ..table.clone() };
-            match (find(&self.seeds), find(&found)) {
+            match (find(&self.sides.wanted.seeds), find(&found)) {
                 (Some(wanted), Some(found)) => rows.extend(wanted.differences(&found)),
                 // A table that is yet to be made, or that goes: its rows are part of that.
                 (Some(wanted), None) => rows.extend(wanted.differences(&empty(&wanted))),
@@ -174,9 +190,9 @@ impl<'a> Bench<'a> {
         }
         Ok(Drift {
             // Development is the model: what it has and production would lack was forgotten.
-            objects: self.wanted.differences(&there),
+            objects: self.sides.wanted.schema.differences(&there),
             rows,
-            uncovered: self.wanted.uncovered.clone(),
+            uncovered: self.sides.wanted.schema.uncovered.clone(),
             notes: self.instance.notes().to_vec(),
         })
     }

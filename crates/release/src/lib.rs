@@ -9,6 +9,7 @@ mod context;
 pub mod drift;
 pub mod engine;
 pub mod fault;
+pub mod front;
 mod gate_goal;
 pub mod history;
 mod messages;

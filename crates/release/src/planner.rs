@@ -129,7 +129,8 @@ struct Known<'a> {
 }
 
 /// All steps, with `data` being those that touch the database. Where there are none and the window
-/// should be over before players notice, requests wait instead of meeting a closed game.
+/// should be over before players notice, requests wait instead of meeting a closed game, if the gate
+/// is one that can let them.
 fn steps(
     target: &Target,
     store: &Store,
@@ -142,7 +143,7 @@ fn steps(
         expect(&all, store, known)
     };
     let limit_ms = target.pace.hold_ms;
-    if data.is_empty() && limit_ms > 0 {
+    if data.is_empty() && limit_ms > 0 && crate::front::capabilities(target).can_hold {
         let held = with(&[Step::Hold { limit_ms }])?;
         if Plan::closed_of(&held).p90_ms <= limit_ms {
             return Ok(held);
@@ -151,12 +152,19 @@ fn steps(
     with(&closing(target))
 }
 
-fn closing(target: &Target) -> [Step; 3] {
-    [
-        Step::Announce { notice_ms: target.pace.notice_ms },
-        Step::Drain { deadline_ms: target.pace.drain_ms },
-        Step::Close {},
-    ]
+fn closing(target: &Target) -> Vec<Step> {
+    // A server that was told neither logins nor session cookies could close nothing, nor count who
+    // is left: to wait for that would only be a wait.
+    let drains = target
+        .front
+        .as_ref()
+        .is_none_or(|front| !(front.login.is_empty() && front.session_cookies.is_empty()));
+    let drain = drains.then_some(Step::Drain { deadline_ms: target.pace.drain_ms });
+    [Step::Announce { notice_ms: target.pace.notice_ms }]
+        .into_iter()
+        .chain(drain)
+        .chain([Step::Close {}])
+        .collect()
 }
 
 fn opening(target: &Target) -> [Step; 5] {

@@ -48,6 +48,7 @@ impl Place {
             point: None,
             placeholders: Placeholders::default(),
             database: Some(database),
+            front: None,
             gate_socket: state.join("gate.sock"),
             gate_state: state.join("gate"),
             gate_url: "http://127.0.0.1:1".into(),

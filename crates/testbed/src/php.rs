@@ -15,6 +15,20 @@ pub struct PhpFpm {
     pid_file: PathBuf,
 }
 
+/// Compiled code is kept for good.
+const TUNED: [&str; 2] = [
+    "opcache.validate_timestamps=0",
+    // Else files younger than two seconds would not be kept, and a test would pass by luck.
+    "opcache.file_update_protection=0",
+];
+/// What a package brings.
+const UNTUNED: [&str; 4] = [
+    "opcache.validate_timestamps=1",
+    "opcache.revalidate_freq=2",
+    "opcache.file_update_protection=2",
+    "realpath_cache_ttl=120",
+];
+
 /// Worker processes of the pool.
 pub const WORKERS: u32 = 6;
 
@@ -24,6 +38,16 @@ impl PhpFpm {
     /// # Panics
     /// Where php-fpm is not installed or does not come up.
     pub fn start(docroot: &Path, run_dir: &Path) -> Self {
+        Self::start_with(docroot, run_dir, &TUNED)
+    }
+
+    /// As [`PhpFpm::start`], with opcache as distributions set it: each file is looked at again by
+    /// itself, two seconds after it was looked at last.
+    pub fn start_untuned(docroot: &Path, run_dir: &Path) -> Self {
+        Self::start_with(docroot, run_dir, &UNTUNED)
+    }
+
+    fn start_with(docroot: &Path, run_dir: &Path, opcache: &[&str]) -> Self {
         let [sessions, tmp] = ["sessions", "php-tmp"].map(|name| run_dir.join(name));
         for folder in [&sessions, &tmp] {
             fs::create_dir_all(folder)
@@ -53,7 +77,8 @@ impl PhpFpm {
         if is_root() {
             args.push("--allow-to-run-as-root".to_owned());
         }
-        for setting in Self::settings(&sessions, &tmp, run_dir) {
+        let opcache = opcache.iter().map(|setting| (*setting).to_owned());
+        for setting in opcache.chain(Self::settings(&sessions, &tmp, run_dir)) {
             args.extend(["-d".to_owned(), setting]);
         }
         let names = ["php-fpm8.4", "php-fpm8.3", "php-fpm8.2", "php-fpm"];
@@ -65,9 +90,6 @@ impl PhpFpm {
     fn settings(sessions: &Path, tmp: &Path, run_dir: &Path) -> Vec<String> {
         vec![
             "opcache.enable=1".into(),
-            "opcache.validate_timestamps=0".into(),
-            // Else files younger than two seconds would not be kept, and a test would pass by luck.
-            "opcache.file_update_protection=0".into(),
             // Careless, and usual: a fatal error is shown to players, with status 200.
             "display_errors=1".into(),
             "log_errors=1".into(),

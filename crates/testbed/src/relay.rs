@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// How much is passed on at once: small, so that cuts lie anywhere.
@@ -14,11 +14,16 @@ const ENDLESS: i64 = i64::MAX / 2;
 /// How many bytes the next connection passes on, counted in both directions, before it is cut.
 pub type Budgets = Box<dyn FnMut() -> Option<u64> + Send>;
 
+/// The connections that were passed on and not cut by hand: both ends of each.
+type Open = Arc<Mutex<Vec<[TcpStream; 2]>>>;
+
 /// The running relay.
 pub struct Relay {
     /// The port of 127.0.0.1 that it listens on.
     pub port: u16,
     cuts: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    open: Open,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -32,7 +37,9 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a port");
         let port = listener.local_addr().expect("it is bound").port();
         let (cuts, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (connections, open) = (Arc::new(AtomicUsize::new(0)), Open::default());
         let (counted, ended) = (Arc::clone(&cuts), Arc::clone(&stop));
+        let (met, kept) = (Arc::clone(&connections), Arc::clone(&open));
         let thread = thread::spawn(move || {
             for near in listener.incoming() {
                 if ended.load(Ordering::SeqCst) {
@@ -46,12 +53,28 @@ impl Relay {
                 let budget = Arc::new(AtomicI64::new(budget.unwrap_or(ENDLESS)));
                 pass(&near, &far, &budget, &counted);
                 pass(&far, &near, &budget, &counted);
+                kept.lock().unwrap_or_else(PoisonError::into_inner).push([near, far]);
+                met.fetch_add(1, Ordering::SeqCst);
             }
         });
-        Self { port, cuts, stop, thread: Some(thread) }
+        Self { port, cuts, connections, open, stop, thread: Some(thread) }
     }
 
-    /// How many connections were cut so far.
+    /// How many connections were passed on so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Cuts every connection that is open now.
+    pub fn cut(&self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for end in open.drain(..).flatten() {
+            // One that ended by itself needs no cut.
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// How many connections used their bytes up so far.
     pub fn cuts(&self) -> usize {
         self.cuts.load(Ordering::SeqCst)
     }

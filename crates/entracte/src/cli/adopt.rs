@@ -17,6 +17,7 @@ use super::App;
 use super::draft::commit_of;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use crate::remote;
 use crate::report::out;
 
 /// Bring what was changed in production by hand into the development tree
@@ -53,6 +54,16 @@ enum Way {
     Conflict,
 }
 
+/// What was found changed in production.
+pub struct Seen {
+    /// What counts as a change.
+    pub changes: BTreeMap<RelPath, Change>,
+    /// All that stands there.
+    pub production: Manifest,
+    /// Where what was changed can be read.
+    pub root: PathBuf,
+}
+
 /// The changes, and what they are between.
 struct Edits {
     changes: BTreeMap<RelPath, Change>,
@@ -67,7 +78,11 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let held =
         store.production()?.ok_or_else(|| Failure::refused("production is not known yet"))?;
     let base = store.manifest(&held.base.manifest)?;
-    let edits = look(&config, &target, &base)?;
+    let seen = match remote::edits(app, &config, &base)? {
+        Some(seen) => seen,
+        None => look_at(&target, &base)?,
+    };
+    let edits = judge(&config, seen, &base)?;
     if edits.changes.is_empty() {
         let text = format!("Production is exactly {}: nothing to adopt.", held.base.version);
         app.print(text, &json!({ "changes": {}, "patch": "", "adopted": false }));
@@ -93,7 +108,9 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     }
     super::deploy::nothing_under_way(&mut store, &target)?;
     edits.apply()?;
-    take_as_it_stands(&mut store, &held.base, &edits.production)?;
+    if !remote::adopt(app, &config, &held.base.manifest, &edits.production.hash())? {
+        take_as_it_stands(&mut store, &held.base, &edits.production)?;
+    }
     let taken = edits.of(Way::Take).count();
     app.print(
         format!(
@@ -109,11 +126,18 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn look(config: &Config, target: &Target, base: &Manifest) -> Result<Edits, Failure> {
+/// What differs in the production of this machine from what it is known to hold.
+pub fn look_at(target: &Target, base: &Manifest) -> Result<Seen, Failure> {
     let (outside, cache) = (target.outside(), target.scan_cache());
     let changes = verify::tree(&target.root, base, &outside, Some(&cache))?;
     let rules = scan::Rules { ignore_files: false, skip: outside, file_bytes_max: u64::MAX };
     let production = scan::tree(&target.root, &rules, Some(&cache), &mut |_| {})?.manifest;
+    Ok(Seen { changes, production, root: target.root.clone() })
+}
+
+/// What each change means for development.
+fn judge(config: &Config, seen: Seen, base: &Manifest) -> Result<Edits, Failure> {
+    let Seen { changes, production, root } = seen;
     let dev = config.source_dir();
     let mut ways = BTreeMap::new();
     for path in changes.keys() {
@@ -127,7 +151,7 @@ fn look(config: &Config, target: &Target, base: &Manifest) -> Result<Edits, Fail
         };
         ways.insert(path.clone(), way);
     }
-    Ok(Edits { changes, ways, production, dev, root: target.root.clone() })
+    Ok(Edits { changes, ways, production, dev, root })
 }
 
 /// What stands at `path`, as a manifest has it.
@@ -240,7 +264,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
 }
 
 /// From now on production's manifest is what it really holds.
-fn take_as_it_stands(store: &mut Store, base: &Base, real: &Manifest) -> Result<(), Failure> {
+pub fn take_as_it_stands(store: &mut Store, base: &Base, real: &Manifest) -> Result<(), Failure> {
     let commit = store.setting(&commit_of(&base.manifest))?;
     let new = Base { version: base.version.clone(), manifest: real.hash() };
     store.adopt(&new, real)?;

@@ -180,8 +180,14 @@ pub fn package(
     if wanted.is_some() && version.is_none() {
         return find(config, wanted).map(Package::There);
     }
-    let pack_args =
-        pack::Args { version, allow: vec![], allow_dirty: false, dry_run: false, expires: 30 };
+    let pack_args = pack::Args {
+        version,
+        allow: vec![],
+        allow_dirty: false,
+        full: false,
+        dry_run: false,
+        expires: 30,
+    };
     if args.dry_run {
         let plan = pack::foresee(app, &pack_args, config, target, store)?;
         return Ok(Package::Foreseen(Box::new(plan)));
@@ -254,8 +260,8 @@ fn bring(
     if let Some(folder) = kept.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let bytes = std::fs::read(package)?;
     // The old package of the same version, if a failed attempt left one, is replaced whole.
-    entracte_host::durable::write(&kept, &bytes, 0o644)?;
+    let mut from = std::fs::File::open(package)?;
+    entracte_host::durable::write_from(&kept, &mut from, 0o644)?;
     Ok(kept)
 }

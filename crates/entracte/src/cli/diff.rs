@@ -1,14 +1,18 @@
 //! `entracte diff`: forgotten SQL, and the statements that would mend it.
 
+use entracte_db::Script;
 use entracte_db::compare::Proposal;
 use entracte_model::schema::{Difference, Step};
-use entracte_release::drift::{self, Drift, Mended, Sides};
+use entracte_release::Target;
+use entracte_release::drift::{self, Drift, Mended, Sides, Wanted};
 use serde_json::json;
 
 use super::App;
 use super::scripts;
 use crate::config::Config;
 use crate::exit::{Exit, Failure, of_fault};
+use crate::remote::compare::Answer;
+use crate::remote::{self, Asked, Question};
 use crate::report::{Paint, out};
 
 /// Compare development's database with production's after the scripts that wait
@@ -39,32 +43,27 @@ const SHOWN_MAX: usize = 20;
 
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let (config, target, store) = app.production()?;
-    let (Some(development), Some(production)) =
-        (config.development_database()?, target.database.as_ref())
-    else {
-        return Err(Failure::usage("there are no two databases to compare")
-            .hint("[development.database] says where development's is"));
-    };
     let (waiting, troubles) = scripts::look(&config, &store)?;
     if !troubles.is_empty() {
         let list: Vec<String> = troubles.iter().map(ToString::to_string).collect();
         return Err(Failure::refused(list.join("; ")).hint(troubles[0].hint()));
     }
     let waiting = scripts::read(waiting, &target.placeholders)?;
-    let dir = tempfile::tempdir()?;
-    let sides = Sides {
-        production,
-        development: &development,
-        scripts: &waiting,
-        seed_tables: &config.file.development.seed_tables,
-        dir: dir.path(),
+    let mend = args.sql.then_some(args.allow_drops);
+    let Answer { drift, mended } = match compare(app, &config, &target, &waiting, mend)? {
+        Some(Asked::Answered(answer)) => *answer,
+        Some(Asked::Not(why)) => {
+            return Err(Failure::refused(format!("the databases cannot be compared: {why}"))
+                .hint("`entracte rehearse` runs the scripts on a copy there"));
+        }
+        None => {
+            return Err(Failure::usage("there are no two databases to compare")
+                .hint("[development.database] says where development's is"));
+        }
     };
-    if args.sql {
-        let (drift, mended) =
-            drift::mend(sides, args.allow_drops).map_err(|fault| of_fault(&fault))?;
+    if let Some(mended) = mended {
         return Ok(propose(app, args, &drift, &mended));
     }
-    let drift = drift::look(sides).map_err(|fault| of_fault(&fault))?;
     let names: Vec<&str> = waiting.iter().map(|script| script.name.as_str()).collect();
     let value = json!({
         "equal": drift.is_empty(), "scripts": names, "objects": drift.objects, "rows": drift.rows,
@@ -76,6 +75,41 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     }
     app.complain(text(app, args, &drift, waiting.len()), &value);
     Ok(Exit::Refused)
+}
+
+/// Compares development's database with production's, wherever that is; nothing where there are no
+/// two. `mend` looks for statements that mend it, too, and says whether those that lose data are run.
+pub fn compare(
+    app: &App,
+    config: &Config,
+    target: &Target,
+    waiting: &[Script],
+    mend: Option<bool>,
+) -> Result<Option<Asked>, Failure> {
+    let configured = config.file.target.get(&target.environment);
+    let has_one = configured.is_some_and(|production| production.database.is_some());
+    let Some(development) = config.development_database()?.filter(|_| has_one) else {
+        return Ok(None);
+    };
+    let fault = |fault| of_fault(&fault);
+    let seed_tables = &config.file.development.seed_tables;
+    let wanted = Wanted::read(&development, seed_tables).map_err(fault)?;
+    let question = Question { wanted, seed_tables: seed_tables.clone(), scripts: vec![], mend };
+    if let Some(asked) = remote::compare(app, config, &question, waiting)? {
+        return Ok(Some(asked));
+    }
+    let Some(production) = target.database.as_ref() else { return Ok(None) };
+    let dir = tempfile::tempdir()?;
+    let wanted = &question.wanted;
+    let sides = Sides { production, wanted, scripts: waiting, seed_tables, dir: dir.path() };
+    let (drift, mended) = match mend {
+        Some(drops) => {
+            let (drift, mended) = drift::mend(sides, drops).map_err(fault)?;
+            (drift, Some(mended))
+        }
+        None => (drift::look(sides).map_err(fault)?, None),
+    };
+    Ok(Some(Asked::Answered(Box::new(Answer { drift, mended }))))
 }
 
 fn equal(app: &App, config: &Config, drift: &Drift) -> String {

@@ -5,18 +5,22 @@ use std::path::{Path, PathBuf};
 use entracte_announce::fragment::{self, Audience, Fragment};
 use entracte_announce::notes;
 use entracte_model::manifest::Delta;
+use entracte_model::plan::ReleaseId;
 use entracte_model::record::{Base, Named};
 use entracte_model::{Hash, Manifest, RelPath, Version};
 use entracte_package::check::{self, Finding};
 use entracte_package::git::{self, Commit, GitView};
 use entracte_package::{PackageError, scan};
-use entracte_release::drift::{self, Drift, Sides};
+use entracte_release::clock::now;
+use entracte_release::drift::Drift;
 use entracte_release::store::Production;
 use entracte_release::{Store, Target};
 
 use super::scripts::{self, ScriptTrouble};
+use super::{App, diff};
 use crate::config::Config;
-use crate::exit::{Failure, of_fault};
+use crate::exit::Failure;
+use crate::remote::Asked;
 use crate::report::out;
 
 /// Everything that the next package would be made of.
@@ -51,25 +55,43 @@ pub struct Draft {
     pub under_git: bool,
     /// The commit that is checked out.
     pub commit: Option<String>,
+    /// Whether it builds upon nothing: a first installation.
+    full: bool,
 }
 
 impl Draft {
-    /// Looks at everything. `version` is only needed for the heading of the patch notes.
+    /// Looks at everything. `version` is only needed for the heading of the patch notes; `full` is
+    /// for a production that holds nothing yet.
     pub fn look(
+        app: &App,
         config: &Config,
         target: &Target,
         store: &Store,
         version: &Version,
+        full: bool,
     ) -> Result<Self, Failure> {
-        let production = store.production()?.ok_or_else(|| {
-            Failure::refused("production is not known yet")
-                .hint("`entracte init --production-version 1.0` takes it as it stands")
-        })?;
-        let base = store.manifest(&production.base.manifest)?;
+        let (production, base) = match store.production()? {
+            Some(production) => {
+                let base = store.manifest(&production.base.manifest)?;
+                (production, base)
+            }
+            None if full => nothing(version),
+            None => {
+                return Err(Failure::refused("production is not known yet").hint(
+                    "`entracte init --production-version 1.0` takes it as it stands; `entracte \
+                     pack 1.0 --full` is for one that holds nothing",
+                ));
+            }
+        };
         let root = config.source_dir();
-        let (tree, ignored, mut findings) = scan_tree(config, target, &root)?;
+        // Git looks at every file, too: at the same time.
+        let (scanned, view) = std::thread::scope(|scope| {
+            let view = scope.spawn(|| git::look(&root));
+            (scan_tree(config, target, &root), view.join())
+        });
+        let (tree, ignored, mut findings) = scanned?;
+        let view = view.map_err(|_| Failure::broken("looking at git's view panicked"))??;
         let delta = base.delta_to(&tree);
-        let view = git::look(&root)?;
         findings.extend(check::tree(&tree, &delta, view.as_ref()));
         findings.extend(check::secrets(&root, &delta));
         let (scripts, script_faults) = scripts::look(config, store)?;
@@ -80,7 +102,7 @@ impl Draft {
             findings.extend(check::patch_notes(&documents, &config.file.languages));
         }
         let drift = match script_faults.is_empty() {
-            true => look_for_drift(config, target, &scripts)?,
+            true => look_for_drift(app, config, target, &scripts)?,
             false => Drift::default(),
         };
         let unmentioned = unmentioned(store, &production, &root, view.as_ref(), &fragments)?;
@@ -107,6 +129,7 @@ impl Draft {
             ignored,
             under_git,
             commit,
+            full,
         })
     }
 
@@ -123,9 +146,9 @@ impl Draft {
         self.delta.is_empty() && self.scripts.is_empty()
     }
 
-    /// What the next package builds upon.
-    pub fn base(&self) -> (Base, &Manifest) {
-        (self.production.base.clone(), &self.base)
+    /// What the next package builds upon; nothing for a first installation.
+    pub fn base(&self) -> Option<(Base, &Manifest)> {
+        (!self.full).then(|| (self.production.base.clone(), &self.base))
     }
 
     /// The change fragments as a record names them.
@@ -136,6 +159,13 @@ impl Draft {
         };
         self.fragments.iter().filter_map(named).collect()
     }
+}
+
+/// What a production holds that holds nothing: an empty tree, which no version is.
+fn nothing(version: &Version) -> (Production, Manifest) {
+    let empty = Manifest::default();
+    let base = Base { version: version.clone(), manifest: empty.hash() };
+    (Production { release: ReleaseId(0), base, sequence: 0, since: now() }, empty)
 }
 
 /// Whether a finding is allowed, by its kind (`untracked`) or for one path (`untracked:notes.txt`).
@@ -259,27 +289,24 @@ fn documents(
     Ok(documents)
 }
 
-fn look_for_drift(config: &Config, target: &Target, waiting: &[PathBuf]) -> Result<Drift, Failure> {
-    let development = config.development_database()?;
-    let far = config.file.target.get(&target.environment).and_then(|there| there.ssh.as_ref());
-    if let (Some(_), Some(host)) = (&development, far) {
-        out::note(format!(
-            "note: the development database was not compared: production's is on {host}; \
-             `entracte rehearse` runs the scripts on a copy there"
-        ));
+fn look_for_drift(
+    app: &App,
+    config: &Config,
+    target: &Target,
+    waiting: &[PathBuf],
+) -> Result<Drift, Failure> {
+    let waiting = scripts::read(waiting.to_vec(), &target.placeholders)?;
+    match diff::compare(app, config, target, &waiting, None)? {
+        Some(Asked::Answered(answer)) => Ok(answer.drift),
+        Some(Asked::Not(why)) => {
+            out::note(format!(
+                "note: the development database was not compared: {why}; `entracte rehearse` runs \
+                 the scripts on a copy there"
+            ));
+            Ok(Drift::default())
+        }
+        None => Ok(Drift::default()),
     }
-    let (Some(development), Some(production)) = (development, target.database.as_ref()) else {
-        return Ok(Drift::default());
-    };
-    let dir = tempfile::tempdir()?;
-    let sides = Sides {
-        production,
-        development: &development,
-        scripts: &scripts::read(waiting.to_vec(), &target.placeholders)?,
-        seed_tables: &config.file.development.seed_tables,
-        dir: dir.path(),
-    };
-    drift::look(sides).map_err(|fault| of_fault(&fault))
 }
 
 /// The setting that remembers of which commit the tree with this hash was packed.

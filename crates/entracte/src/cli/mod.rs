@@ -1,7 +1,7 @@
 //! The command line: one file a command.
 
 mod abort;
-mod adopt;
+pub mod adopt;
 mod agent;
 mod backup;
 mod bootstrap;
@@ -12,6 +12,7 @@ mod diff;
 pub mod doctor;
 pub mod draft;
 pub mod follow;
+pub mod front;
 pub mod gate;
 mod history;
 mod init;
@@ -27,7 +28,7 @@ pub mod rollback;
 mod run;
 mod scripts;
 mod serve;
-mod sql;
+pub mod sql;
 mod status;
 mod up;
 pub mod verify;
@@ -165,6 +166,20 @@ impl App {
             Failure { exit, ..Failure::from(error) }
                 .hint("`entracte init --production-version 1.0` takes production as it stands")
         })?;
+        Ok((config, target, store))
+    }
+
+    /// As [`App::production`], also where production holds nothing yet and is not known.
+    pub fn production_to_fill(&self) -> Result<(Config, Target, Store), Failure> {
+        let config = self.config()?;
+        let target = self.target(&config)?;
+        let store = match remote::mirror(self, &config, &target)? {
+            Some(store) => store,
+            None => {
+                std::fs::create_dir_all(&target.state)?;
+                Store::open(&target.store())?
+            }
+        };
         Ok((config, target, store))
     }
 

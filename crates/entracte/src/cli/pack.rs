@@ -22,7 +22,8 @@ use crate::report::out;
   entracte pack 1.1
   entracte pack                      (the next minor version)
   entracte pack 1.1 --allow untracked:notes.txt
-  entracte pack 1.1 --dry-run")]
+  entracte pack 1.1 --dry-run
+  entracte pack 1.0 --full           (the first installation)")]
 pub struct Args {
     /// The version; without it, the next minor one
     pub version: Option<Version>,
@@ -32,6 +33,9 @@ pub struct Args {
     /// Pack work that is not committed
     #[arg(long)]
     pub allow_dirty: bool,
+    /// Pack the whole tree, for a production that holds nothing yet: the first installation
+    #[arg(long)]
+    pub full: bool,
     /// Look at everything, and make nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -43,7 +47,10 @@ pub struct Args {
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
-    let (config, target, store) = app.production()?;
+    let (config, target, store) = match args.full {
+        true => app.production_to_fill()?,
+        false => app.production()?,
+    };
     let Some(packed) = pack(app, args, &config, &target, &store)? else { return Ok(Exit::Done) };
     let record = &packed.record;
     app.print(
@@ -110,6 +117,10 @@ fn prepare(
     store: &Store,
 ) -> Result<(Version, Draft), Failure> {
     let current = store.production()?.map(|production| production.base.version);
+    if let Some(current) = current.as_ref().filter(|_| args.full) {
+        return Err(Failure::refused(format!("production holds {current} already"))
+            .hint("without --full, the difference from it is packed"));
+    }
     let version = args.version.clone().or_else(|| current.as_ref().map(Version::next_minor));
     let version = version.ok_or_else(|| {
         Failure::usage("which version? production is not known yet").hint("entracte pack 1.0")
@@ -122,7 +133,7 @@ fn prepare(
         ))
         .hint("versions do not go backwards; to go back: `entracte rollback`"));
     }
-    let mut draft = Draft::look(config, target, store, &version)?;
+    let mut draft = Draft::look(app, config, target, store, &version, args.full)?;
     let mut allow = args.allow.clone();
     if args.allow_dirty {
         allow.push("uncommitted".into());
@@ -175,7 +186,7 @@ fn write(
         environment: &target.environment,
         version,
         sequence: draft.production.sequence + 1,
-        base: Some(draft.base()),
+        base: draft.base(),
         tree: &draft.tree,
         root: &config.source_dir(),
         scripts: draft.scripts.clone(),
@@ -205,7 +216,7 @@ fn plan(target: &Target, store: &Store, draft: &Draft, version: &Version) -> Res
         environment: target.environment.clone(),
         version: version.clone(),
         sequence: draft.production.sequence + 1,
-        base: Some(draft.production.base.clone()),
+        base: draft.base().map(|(base, _)| base),
         manifest: draft.tree.hash(),
         delta: draft.delta.clone(),
         scripts: names.iter().map(|script| named(&script.name)).collect(),

@@ -35,6 +35,7 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let rehearsal = rehearse::last(&store, &archive.record().version.to_string())?;
     let last_resort = last_resort(&target);
     text.push_str(&about_the_point(&plan, rehearsal.as_ref(), last_resort.as_ref()));
+    text.push_str(&super::front::about(&target));
     if let Some(rehearsal) = rehearsal {
         text.push_str(&format!(
             "\nRehearsed on backup {} at {}: scripts {}, way back {}.",

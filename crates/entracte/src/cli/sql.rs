@@ -12,11 +12,12 @@ use entracte_db::{
     history,
 };
 use entracte_host::lock::Lock;
+use entracte_host::wire::message::Declared;
 use entracte_model::UnixMs;
 use entracte_model::time::human_ms;
 use entracte_package::scripts;
-use entracte_release::Store;
 use entracte_release::clock::now;
+use entracte_release::{Store, Target};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -24,6 +25,7 @@ use super::App;
 use super::scripts::files;
 use crate::config::Config;
 use crate::exit::{Exit, Failure};
+use crate::remote;
 use crate::report::{local, out};
 
 /// Which SQL scripts ran where; run them on development; declare them as run
@@ -41,13 +43,6 @@ Ends with 3 where a script that ran was changed since, or where their order is n
 pub struct Args {
     #[command(subcommand)]
     what: What,
-}
-
-impl Args {
-    /// Whether production's own store would be written to.
-    pub fn writes_production(&self) -> bool {
-        matches!(self.what, What::Baseline { development: false, .. })
-    }
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -78,7 +73,10 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
             let config = app.config()?;
             let found = found(&config)?;
             let chosen = choose(&found, names, up_to.as_deref())?;
-            if *development { declare_here(app, &config, &chosen) } else { declare(app, &chosen) }
+            match *development {
+                true => declare_here(app, &config, &chosen),
+                false => declare(app, &config, &chosen),
+            }
         }
     }
 }
@@ -414,25 +412,39 @@ fn choose<'a>(
     names.iter().map(|name| Ok(&found[place(name)?])).collect()
 }
 
-fn declare(app: &App, chosen: &[&Found]) -> Result<Exit, Failure> {
-    let (_, target, store) = app.production()?;
+fn declare(app: &App, config: &Config, chosen: &[&Found]) -> Result<Exit, Failure> {
+    let named = |found: &&Found| Declared {
+        name: found.script.name.clone(),
+        normalised: found.hashes.normalised,
+        raw: found.hashes.raw,
+    };
+    let scripts: Vec<Declared> = chosen.iter().map(named).collect();
+    if !remote::declare(app, config, &scripts)? {
+        let (_, target, store) = app.production()?;
+        declare_in(&target, &store, &scripts)?;
+    }
+    declared(app, chosen, "production");
+    Ok(Exit::Done)
+}
+
+/// Counts scripts as run in the production of this machine.
+pub fn declare_in(target: &Target, store: &Store, scripts: &[Declared]) -> Result<(), Failure> {
     if Lock::holder(&target.lock()).is_some() {
         let failure = Failure::refused("a release is at work, and decides by what ran");
         return Err(Failure { exit: Exit::Busy, ..failure }.hint("wait for its end"));
     }
-    for Found { script, .. } in chosen {
-        if let Some(applied) = store.script(&script.name)?
+    for Declared { name, .. } in scripts {
+        if let Some(applied) = store.script(name)?
             && let Some(release) = applied.release
         {
-            return Err(Failure::refused(format!("{} ran in {release}", script.name))
+            return Err(Failure::refused(format!("{name} ran in {release}"))
                 .hint("what a release ran needs no declaration, and is not rewritten by one"));
         }
     }
-    for Found { script, hashes } in chosen {
-        store.declare_script(&script.name, &hashes.normalised, &hashes.raw, now())?;
+    for script in scripts {
+        store.declare_script(&script.name, &script.normalised, &script.raw, now())?;
     }
-    declared(app, chosen, "production");
-    Ok(Exit::Done)
+    Ok(())
 }
 
 fn declare_here(app: &App, config: &Config, chosen: &[&Found]) -> Result<Exit, Failure> {

@@ -30,7 +30,7 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let (config, target, store) = app.production()?;
     let next = store.production()?.map(|production| production.base.version.next_minor());
     let next = next.unwrap_or_else(|| "1.0.0".parse().expect("this is a version"));
-    let draft = Draft::look(&config, &target, &store, &next)?;
+    let draft = Draft::look(app, &config, &target, &store, &next, false)?;
     let frozen = store.setting("freeze")?;
     let text = text(app, args, &config, &draft, frozen.as_deref());
     let value = value(&draft, frozen.as_deref());

@@ -197,6 +197,8 @@ pub enum Engine {
 /// The gate of a target.
 #[derive(Debug, Deserialize)]
 pub struct Gate {
+    #[serde(default)]
+    pub kind: entracte_gate::external::Kind,
     #[serde(default = "listen")]
     pub listen: SocketAddr,
     pub upstream: String,
@@ -217,6 +219,14 @@ pub struct Gate {
     pub inject_widget: bool,
     pub control: Option<PathBuf>,
     pub player_left: Option<Duration>,
+    pub folder: Option<PathBuf>,
+    pub check: Option<String>,
+    pub reload: Option<String>,
+    pub pid_file: Option<PathBuf>,
+    pub admin: Option<String>,
+    #[serde(default)]
+    pub backends: Vec<String>,
+    pub grace: Option<Duration>,
 }
 
 fn listen() -> SocketAddr {

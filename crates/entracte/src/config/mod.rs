@@ -3,6 +3,7 @@
 pub mod check;
 pub mod edit;
 pub mod file;
+mod front;
 pub mod keys;
 mod remote;
 mod sense;
@@ -244,6 +245,7 @@ impl Config {
             point: target.database.as_ref().and_then(|database| database.point.way()),
             placeholders: self
                 .placeholders(&format!("target.{name}.placeholders"), &target.placeholders)?,
+            front: self.front(name, target, &gate)?,
             gate_socket: gate.control_socket,
             gate_state: gate.state_dir,
             gate_url: url.clone(),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use entracte_host::wire::message::Declared;
 use entracte_host::wire::ssh::quoted;
 use entracte_host::wire::{Ask, Connection, Frame, SshError, Tell};
 use entracte_model::Hash;
@@ -105,6 +106,15 @@ impl Remote {
     /// Keeps a note with production.
     pub fn remember(&mut self, name: &str, value: &str) -> Result<(), Failure> {
         self.ask(&Ask::Remember { name: name.to_owned(), value: value.to_owned() })?;
+        match self.hear()? {
+            Tell::Done { .. } => Ok(()),
+            other => Err(self.wrong("done", &other)),
+        }
+    }
+
+    /// Declares scripts as run.
+    pub fn declare(&mut self, scripts: &[Declared]) -> Result<(), Failure> {
+        self.ask(&Ask::Declare { scripts: scripts.to_vec() })?;
         match self.hear()? {
             Tell::Done { .. } => Ok(()),
             other => Err(self.wrong("done", &other)),

@@ -6,7 +6,9 @@
 
 pub mod agent;
 pub mod bootstrap;
+pub mod compare;
 mod deploy;
+mod edits;
 mod follow;
 mod link;
 mod mirror;
@@ -16,13 +18,17 @@ mod upload;
 
 use std::sync::{MutexGuard, PoisonError};
 
-use entracte_model::Version;
+use entracte_db::Script;
+use entracte_host::wire::message::Declared;
+use entracte_model::{Hash, Manifest, Version};
 use entracte_release::{Store, Target};
 
+use crate::cli::adopt::Seen;
 use crate::cli::{App, Command};
 use crate::config::{Config, Far};
 use crate::exit::{Exit, Failure};
 
+pub use compare::{Asked, Question};
 pub use link::Remote;
 
 /// Carries a command out on the machine of the game, where the target is on another one and the
@@ -48,9 +54,6 @@ pub fn elsewhere(app: &App, command: &Command) -> Result<Option<Exit>, Failure> 
         C::Rollback(args) => with_far(app, |config, far| started::rollback(app, config, far, args)),
         C::Resume(args) => with_far(app, |config, far| started::resume(app, config, far, args)),
         C::Abort(args) => with_far(app, |config, far| started::abort(app, config, far, args)),
-        // These need both sides at once, and an excerpt of the store is not production.
-        C::Diff(_) | C::Adopt(_) => with_far(app, |_, far| Err(only_there(&far))),
-        C::Sql(args) if args.writes_production() => with_far(app, |_, far| Err(only_there(&far))),
         _ => Ok(None),
     }
 }
@@ -71,11 +74,6 @@ fn far(app: &App, config: &Config) -> Result<Option<Far>, Failure> {
     let usage = |error| Failure::usage(entracte_release::fault::chain(&error));
     let name = config.target_name(app.global.target.as_deref()).map_err(usage)?;
     config.far(&name).map_err(usage)
-}
-
-fn only_there(far: &Far) -> Failure {
-    Failure::usage(format!("this does not work over ssh yet: production is on {}", far.at.host))
-        .hint("on that machine, with a checkout of the development tree beside the game, it does")
 }
 
 fn service(far: &Far) -> Failure {
@@ -110,6 +108,35 @@ pub fn baseline(app: &App, config: &Config, version: &Version) -> Result<Option<
         Ok(format!("{}: {}", remote.host(), did.unwrap_or("production is known")))
     })
     .map(Some)
+}
+
+/// Asks for a comparison of the databases, where production is elsewhere.
+pub fn compare(
+    app: &App,
+    config: &Config,
+    question: &Question,
+    scripts: &[Script],
+) -> Result<Option<Asked>, Failure> {
+    let Some(far) = far(app, config)? else { return Ok(None) };
+    with_link(app, config, far, |remote| remote.compare(question, scripts)).map(Some)
+}
+
+/// What was changed by hand in production, where it is elsewhere.
+pub fn edits(app: &App, config: &Config, base: &Manifest) -> Result<Option<Seen>, Failure> {
+    let Some(far) = far(app, config)? else { return Ok(None) };
+    with_link(app, config, far, |remote| remote.edits(base)).map(Some)
+}
+
+/// Makes production count as it stands, where it is elsewhere; whether it is.
+pub fn adopt(app: &App, config: &Config, base: &Hash, real: &Hash) -> Result<bool, Failure> {
+    let Some(far) = far(app, config)? else { return Ok(false) };
+    with_link(app, config, far, |remote| remote.adopt(base, real)).map(|()| true)
+}
+
+/// Declares scripts as run in production, where it is elsewhere; whether it is.
+pub fn declare(app: &App, config: &Config, scripts: &[Declared]) -> Result<bool, Failure> {
+    let Some(far) = far(app, config)? else { return Ok(false) };
+    with_link(app, config, far, |remote| remote.declare(scripts)).map(|()| true)
 }
 
 /// Does `work` with the one connection of this command, which is made where there is none yet.

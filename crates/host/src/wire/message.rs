@@ -35,6 +35,27 @@ pub enum Ask {
         /// What is to be remembered.
         value: String,
     },
+    /// Compares production's database, with the scripts that wait run on a private copy of it, with
+    /// what development has: the question follows as data. The answer is a [`Tell::Blob`].
+    Compare {
+        /// Its length.
+        bytes: u64,
+    },
+    /// How production's tree differs from what it is known to hold. The answer are two
+    /// [`Tell::Blob`]: the differences, and the contents of the files that differ.
+    Edits {},
+    /// Takes production's tree as it stands for what the next release builds upon.
+    Adopt {
+        /// What it is known to hold.
+        base: Hash,
+        /// What it holds.
+        manifest: Hash,
+    },
+    /// Declares scripts as run without running them.
+    Declare {
+        /// The scripts.
+        scripts: Vec<Declared>,
+    },
     /// Offers a package: its signed record, which follows as data, is judged before anything of its
     /// content is taken. The answer is [`Tell::Received`], or a [`Tell::Blob`] that lists what is
     /// lacking; then a stream with that is awaited, as data.
@@ -68,6 +89,18 @@ pub enum Ask {
     /// Asks the release that is followed to stop at its next safe point, or the command that runs
     /// to end.
     Stop {},
+}
+
+/// A script that is to count as run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Declared {
+    /// Its name.
+    pub name: String,
+    /// The hash of its text, whatever its line ends.
+    pub normalised: Hash,
+    /// The hash of its bytes.
+    pub raw: Hash,
 }
 
 /// The release that a wish must lead to.

@@ -16,4 +16,4 @@ pub use message::{Ask, Tell};
 pub use ssh::{Connection, Destination, SshError};
 
 /// The protocol that this program speaks.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Dialect, Snapshot, mariadb, postgres, sqlite};
 
 /// A statement, or several that belong together.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Step {
     /// The SQL, ready for the engine's own client.
     pub sql: String,

@@ -10,11 +10,15 @@ use super::proposal::Step;
 /// A row, each value as SQL (`NULL`, `3`, `'sword'`).
 pub type Row = Vec<String>;
 
+/// Words of ours in a statement. They are never somebody else's.
+pub type Overriding = &'static str;
+
 /// Rows that one proposed statement inserts.
 const INSERTED_MAX: usize = 100;
 
 /// A table with all its rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SeedTable {
     /// Its name, as it was asked for.
     pub name: String,
@@ -27,7 +31,17 @@ pub struct SeedTable {
     /// Its rows.
     pub rows: Vec<Row>,
     /// What an `INSERT` says between its columns and its values (`OVERRIDING SYSTEM VALUE`).
-    pub overriding: &'static str,
+    #[serde(deserialize_with = "overriding")]
+    pub overriding: Overriding,
+}
+
+/// Which of the words there are was written: nothing else becomes a part of a statement.
+fn overriding<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Overriding, D::Error> {
+    const ALL: [Overriding; 2] = ["", " OVERRIDING SYSTEM VALUE"];
+    let text = String::deserialize(from)?;
+    ALL.into_iter()
+        .find(|known| *known == text)
+        .ok_or_else(|| serde::de::Error::custom(format!("expected one of {ALL:?}, found {text:?}")))
 }
 
 /// A row that differs.

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Difference, Object, Schema};
 
 /// Whose SQL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Dialect {
     /// SQLite.
     Sqlite,
@@ -16,18 +19,21 @@ pub enum Dialect {
 }
 
 /// Every object of a database, comparable with another database of the same engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Snapshot {
     /// Whose SQL the definitions are.
     pub dialect: Dialect,
     /// The objects.
+    #[serde(with = "pairs")]
     pub objects: BTreeMap<Object, Definition>,
     /// What this comparison does not see, in words.
     pub uncovered: Vec<String>,
 }
 
 /// An object as it was found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Definition {
     /// What is compared: the definition without what differs between two servers by nature.
     pub text: String,
@@ -77,5 +83,50 @@ impl Snapshot {
             other.objects.get(object).is_none_or(|other| other.text != definition.text)
         });
         all
+    }
+}
+
+/// A map as a list of pairs: JSON knows no keys but texts.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{Definition, Object};
+
+    pub fn serialize<S: Serializer>(
+        objects: &BTreeMap<Object, Definition>,
+        into: S,
+    ) -> Result<S::Ok, S::Error> {
+        into.collect_seq(objects)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<Object, Definition>, D::Error> {
+        Ok(Vec::<(Object, Definition)>::deserialize(from)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Kind;
+
+    #[test]
+    fn a_snapshot_travels_as_text() {
+        let object = Object { kind: Kind::Table, name: "players".to_owned() };
+        let definition = Definition {
+            text: "CREATE TABLE players (id)".to_owned(),
+            session: vec![("sql_mode".to_owned(), "''".to_owned())],
+            ..Definition::default()
+        };
+        let found = Snapshot {
+            dialect: Dialect::Mariadb,
+            objects: [(object, definition)].into(),
+            uncovered: vec!["grants".to_owned()],
+        };
+        let text = serde_json::to_string(&found).unwrap();
+        assert_eq!(serde_json::from_str::<Snapshot>(&text).unwrap(), found);
     }
 }

@@ -1,12 +1,12 @@
 //! Our side of the bench: packed as `entracte pack` does, shipped as between two machines.
 
 use std::io::{BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
 use entracte_model::record::Base;
-use entracte_model::{Manifest, UnixMs};
+use entracte_model::{Manifest, UnixMs, Version};
 use entracte_package::archive;
 use entracte_package::scan::{self, Rules};
 use entracte_package::thin::{self, Inbox, Level, Offer, Olds, Parcel, Wants};
@@ -22,7 +22,7 @@ fn rules(ignore_files: bool) -> Rules {
     Rules { ignore_files, skip: vec![], file_bytes_max: u64::MAX }
 }
 
-fn tree(root: &Path) -> Manifest {
+pub fn tree(root: &Path) -> Manifest {
     scan::tree(root, &rules(false), None, &mut |_| {}).expect("the tree is scanned").manifest
 }
 
@@ -38,31 +38,15 @@ pub fn measured(_: &Update, place: &Path, link: Link) -> Cost {
     for name in ["dist", "inbox"] {
         let _ = std::fs::remove_dir_all(place.join(name));
     }
-    let key = place.join("key");
-    if !key.exists() {
-        let public = keys::generate(&key).expect("a key");
-        std::fs::write(place.join("key.pub"), public.0).expect("the public key");
-    }
+    let desk = desk(place);
     let (base, manifest) = (tree(&old), tree(&new));
     let text = serde_json::to_vec(&base).expect("a manifest has a JSON form");
     std::fs::write(place.join("base.json"), text).expect("the base manifest");
-    let version = |text: &str| text.parse().expect("a version");
+    let [before, version] = ["1.0", "1.1"].map(|text| text.parse().expect("a version"));
+    let builds_upon = Base { version: before, manifest: base.hash() };
     let request = pack::Request {
-        project: "bench",
-        environment: "production",
-        version: &version("1.1"),
-        sequence: 2,
-        base: Some((Base { version: version("1.0"), manifest: base.hash() }, &base)),
-        tree: &manifest,
-        root: &new,
-        scripts: vec![],
-        documents: vec![],
-        fragments: vec![],
-        created: UnixMs(1_700_000_000_000),
-        expires: UnixMs(1_800_000_000_000),
-        least_tool: version("0.1"),
-        out_dir: &place.join("dist"),
-        secret_key: &key,
+        base: Some((builds_upon, &base)),
+        ..request(&desk, &new, &manifest, &version)
     };
     pack::write(&request, &mut |_| {}).expect("it is packed");
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
@@ -70,6 +54,48 @@ pub fn measured(_: &Update, place: &Path, link: Link) -> Cost {
     let cost = measure("us", place, &mut command);
     stage_and_compare(place, &base, &manifest, &there);
     cost
+}
+
+/// Where packages of the bench go, and the key that signs them.
+pub struct Desk {
+    dist: PathBuf,
+    key: PathBuf,
+}
+
+/// The desk of `place`.
+pub fn desk(place: &Path) -> Desk {
+    let key = place.join("key");
+    if !key.exists() {
+        let public = keys::generate(&key).expect("a key");
+        std::fs::write(place.join("key.pub"), public.0).expect("the public key");
+    }
+    Desk { dist: place.join("dist"), key }
+}
+
+/// A package of the whole tree at `root`.
+pub fn request<'a>(
+    desk: &'a Desk,
+    root: &'a Path,
+    tree: &'a Manifest,
+    version: &'a Version,
+) -> pack::Request<'a> {
+    pack::Request {
+        project: "bench",
+        environment: "production",
+        version,
+        sequence: 2,
+        base: None,
+        tree,
+        root,
+        scripts: vec![],
+        documents: vec![],
+        fragments: vec![],
+        created: UnixMs(1_700_000_000_000),
+        expires: UnixMs(1_800_000_000_000),
+        least_tool: "0.1".parse().expect("a version"),
+        out_dir: &desk.dist,
+        secret_key: &desk.key,
+    }
 }
 
 /// What arrived gives exactly the new tree.

@@ -21,9 +21,19 @@ impl Update {
     }
 }
 
-/// How many small files there are.
+/// How many small files are shipped without a change.
 pub fn many(quick: bool) -> usize {
+    if quick { 5_000 } else { 100_000 }
+}
+
+/// How many small files are looked at, by `git status` and by us.
+pub fn looked_at(quick: bool) -> usize {
     if quick { 20_000 } else { 100_000 }
+}
+
+/// How many small files make the whole way: packed, staged, exchanged, verified.
+pub fn round(quick: bool) -> usize {
+    if quick { 10_000 } else { 200_000 }
 }
 
 pub fn all(quick: bool) -> Vec<Update> {
@@ -238,6 +248,19 @@ pub fn make_many(tree: &Path, count: usize) {
     let mut numbers = Numbers(77);
     for file in 0..count {
         let bytes = numbers.noise(40 + file % 200);
-        write(&tree.join(format!("d{}/e{}/f{file}", file % 100, file % 1_000)), &bytes);
+        write(&many_path(tree, file), &bytes);
     }
+}
+
+/// Changes one in a hundred of them.
+pub fn edit_many(tree: &Path, count: usize) {
+    let mut numbers = Numbers(78);
+    for file in (0..count).step_by(100) {
+        let bytes = numbers.noise(60 + file % 200);
+        write(&many_path(tree, file), &bytes);
+    }
+}
+
+fn many_path(tree: &Path, file: usize) -> PathBuf {
+    tree.join(format!("d{}/e{}/f{file}", file % 100, file % 1_000))
 }

@@ -3,14 +3,15 @@
 use std::fs::{self, DirEntry, FileType};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
+use entracte_model::RelPath;
 use entracte_model::manifest::Entry;
-use entracte_model::{Manifest, RelPath};
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::cache::Stamp;
+use super::queue::Queue;
 use super::{Reason, Refused, Rules};
 use crate::error::At;
 use crate::git::Tracked;
@@ -20,10 +21,14 @@ use crate::{GIT_DIR, PackageError, links};
 const OWN_IGNORE: &str = ".entracteignore";
 const GIT_IGNORE: &str = ".gitignore";
 
+/// Threads that look: two wait for the kernel beside each other.
+const THREADS: usize = 2;
+
 /// What a walk found.
+#[derive(Default)]
 pub(super) struct Walk {
     /// Folders and links; files join when they are hashed.
-    pub manifest: Manifest,
+    pub others: Vec<(RelPath, Entry)>,
     pub files: Vec<Found>,
     pub refused: Vec<Refused>,
     pub ignored: u64,
@@ -40,14 +45,14 @@ pub(super) struct Found {
 struct Level {
     own: Option<Gitignore>,
     git: Option<Gitignore>,
-    around: Option<Rc<Level>>,
+    around: Option<Arc<Level>>,
 }
 
 /// A folder that is still to be read.
 struct Folder {
     full: PathBuf,
     rel: String,
-    around: Option<Rc<Level>>,
+    around: Option<Arc<Level>>,
     /// A `.gitignore` leaves it out: only what git tracks below it counts.
     ignored: bool,
 }
@@ -63,8 +68,9 @@ enum Verdict {
 
 struct Walker<'a> {
     rules: &'a Rules,
-    tracked: Option<Tracked>,
-    todo: Vec<Folder>,
+    tracked: Option<&'a Tracked>,
+    /// Folders that the one being read holds.
+    below: Vec<Folder>,
     walk: Walk,
 }
 
@@ -74,28 +80,48 @@ pub(super) fn walk(root: &Path, rules: &Rules) -> Result<Walk, PackageError> {
         Some(tracked) => levels_around(root, tracked)?,
         None => None,
     };
-    let walk =
-        Walk { manifest: Manifest::default(), files: Vec::new(), refused: Vec::new(), ignored: 0 };
     let top = Folder { full: root.to_owned(), rel: String::new(), around: level, ignored: false };
-    let mut walker = Walker { rules, tracked, todo: vec![top], walk };
-    while let Some(folder) = walker.todo.pop() {
-        walker.folder(folder)?;
+    let (queue, tracked) = (Queue::new(top), tracked.as_ref());
+    let work = || {
+        let mut walker = Walker { rules, tracked, below: Vec::new(), walk: Walk::default() };
+        queue.work(|folder| {
+            walker.folder(folder)?;
+            Ok::<_, PackageError>(std::mem::take(&mut walker.below))
+        })?;
+        Ok::<_, PackageError>(walker.walk)
+    };
+    let mut whole = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..THREADS).map(|_| scope.spawn(work)).collect();
+        let mut whole = work()?;
+        for other in others {
+            whole.add(other.join().expect("a walker panics only by a fault of its own")?);
+        }
+        Ok::<_, PackageError>(whole)
+    })?;
+    whole.refused.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(whole)
+}
+
+impl Walk {
+    fn add(&mut self, other: Walk) {
+        self.others.extend(other.others);
+        self.files.extend(other.files);
+        self.refused.extend(other.refused);
+        self.ignored += other.ignored;
     }
-    walker.walk.refused.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(walker.walk)
 }
 
 /// What a repository says above the tree: its `info/exclude`, and the folders down to the tree.
-fn levels_around(root: &Path, tracked: &Tracked) -> Result<Option<Rc<Level>>, PackageError> {
+fn levels_around(root: &Path, tracked: &Tracked) -> Result<Option<Arc<Level>>, PackageError> {
     let exclude = git_rules(&tracked.top, &tracked.exclude);
-    let mut level = Rc::new(Level { own: None, git: exclude, around: None });
+    let mut level = Arc::new(Level { own: None, git: exclude, around: None });
     let mut above: Vec<_> =
         root.ancestors().skip(1).take_while(|dir| dir.starts_with(&tracked.top)).collect();
     above.reverse();
     for dir in above {
         let own = own_rules(dir)?;
         let git = git_rules(dir, &dir.join(GIT_IGNORE));
-        level = Rc::new(Level { own, git, around: Some(level) });
+        level = Arc::new(Level { own, git, around: Some(level) });
     }
     Ok(Some(level))
 }
@@ -147,7 +173,7 @@ impl Walker<'_> {
                 continue;
             }
             if verdict == Verdict::Out
-                || (verdict == Verdict::Tracked && !self.tracks(&path, kind.is_dir()))
+                || (verdict == Verdict::Tracked && !self.tracks(&path, kind.is_dir())?)
             {
                 self.walk.ignored += 1;
                 continue;
@@ -163,7 +189,7 @@ impl Walker<'_> {
         entry: &DirEntry,
         path: String,
         kind: FileType,
-        level: Option<Rc<Level>>,
+        level: Option<Arc<Level>>,
         ignored: bool,
     ) -> Result<(), PackageError> {
         let full = entry.path();
@@ -175,14 +201,14 @@ impl Walker<'_> {
             }
         };
         if kind.is_dir() {
-            self.walk.manifest.entries.insert(rel, Entry::Dir {});
-            self.todo.push(Folder { full, rel: path, around: level, ignored });
+            self.walk.others.push((rel, Entry::Dir {}));
+            self.below.push(Folder { full, rel: path, around: level, ignored });
         } else if kind.is_symlink() {
             let target = fs::read_link(&full).at("read the link", &full)?;
             match target.to_str() {
                 Some(target) if links::stays_inside(&rel, target) => {
                     let link = Entry::Link { target: target.to_owned() };
-                    self.walk.manifest.entries.insert(rel, link);
+                    self.walk.others.push((rel, link));
                 }
                 _ => {
                     let shown = target.to_string_lossy().into_owned();
@@ -240,8 +266,8 @@ impl Walker<'_> {
         }
     }
 
-    fn tracks(&self, path: &str, is_dir: bool) -> bool {
-        self.tracked.as_ref().is_some_and(|git| git.holds(path, is_dir))
+    fn tracks(&self, path: &str, is_dir: bool) -> Result<bool, PackageError> {
+        self.tracked.map_or(Ok(false), |git| git.holds(path, is_dir))
     }
 
     fn refuse(&mut self, path: &str, why: Reason) {
@@ -270,13 +296,13 @@ impl Level {
 }
 
 /// The level of one folder; the one around it where it says nothing itself.
-fn level_of(dir: &Path, around: Option<Rc<Level>>) -> Result<Option<Rc<Level>>, PackageError> {
+fn level_of(dir: &Path, around: Option<Arc<Level>>) -> Result<Option<Arc<Level>>, PackageError> {
     let own = own_rules(dir)?;
     let git = git_rules(dir, &dir.join(GIT_IGNORE));
     if own.is_none() && git.is_none() {
         return Ok(around);
     }
-    Ok(Some(Rc::new(Level { own, git, around })))
+    Ok(Some(Arc::new(Level { own, git, around })))
 }
 
 fn slash(rel: &str) -> &'static str {

@@ -4,6 +4,7 @@
 //! closed set, packages are taken only with a good signature, commands come from a short list. It
 //! holds no lock and owns no release: gone at any moment, nothing is lost but the connection.
 
+mod both;
 mod follow;
 mod receive;
 mod run;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
+use entracte_host::lock::{Lock, LockError, Owner};
 use entracte_host::wire::{Ask, Frame, Greeting, PROTOCOL, Tell, WireError, frame};
 use entracte_model::Hash;
 use entracte_release::{Store, Target};
@@ -28,6 +30,9 @@ const AHEAD_MAX: usize = 8;
 const SILENCE_MS_MAX: u64 = 120_000;
 /// How long it may say nothing where it may, in milliseconds: a person reads a plan.
 const IDLE_MS_MAX: u64 = 3_600_000;
+/// How long another connection's work is waited for, in milliseconds: longer than one that died takes
+/// to be given up.
+const TURN_MS_MAX: u64 = 180_000;
 /// Names of notes that a development machine may keep with production.
 const NOTE: &str = "commit of ";
 /// The longest note.
@@ -63,6 +68,15 @@ impl From<io::Error> for End {
 
 /// What comes of one wish: done or refused, and the connection goes on; or it does not.
 type Answered = Result<Result<(), Failure>, End>;
+
+/// One connection at a time: waits for its turn, and says who has it where that takes too long.
+fn turn(path: &Path, doing: &str) -> Result<Lock, Failure> {
+    let patience = Duration::from_millis(TURN_MS_MAX);
+    Lock::take_within(path, &Owner::this(doing), patience).map_err(|error| match &error {
+        LockError::Busy { .. } => Failure { exit: Exit::Busy, ..Failure::from(error) },
+        LockError::Io { .. } => Failure::from(error),
+    })
+}
 
 struct Agent {
     config: PathBuf,
@@ -162,6 +176,10 @@ impl Agent {
                 let kept = self.remember(&name, &value);
                 self.done(kept)
             }
+            Ask::Compare { bytes } => self.compare(bytes),
+            Ask::Edits {} => self.edits(),
+            Ask::Adopt { base, manifest } => self.adopt(&base, &manifest),
+            Ask::Declare { scripts } => self.declare(&scripts),
             Ask::Offer { bytes } => self.receive(bytes),
             Ask::Begin { args, expects } => self.begin(&args, expects.as_ref()),
             Ask::Run { args, colour } => self.run(&args, colour),
@@ -216,10 +234,14 @@ impl Agent {
     }
 
     fn excerpted(&self, have: Option<&Hash>) -> Result<Vec<u8>, Failure> {
-        self.store()?;
-        // Copying a store counts as writing for SQLite, though nothing of it changes.
-        let store = Store::open_existing(&self.target()?.store())?;
         let dir = tempfile::tempdir()?;
+        let path = self.target()?.store();
+        let store = match Store::open_to_read(&path)? {
+            // Copying a store counts as writing for SQLite, though nothing of it changes.
+            Some(_) => Store::open_existing(&path)?,
+            // Nothing is known yet, and looking does not change that.
+            None => Store::open(&dir.path().join("nothing.sqlite"))?,
+        };
         let path = dir.path().join("excerpt.sqlite");
         store.excerpt(&path, have)?;
         Ok(zstd::encode_all(std::fs::File::open(&path)?, 3)?)

@@ -1,19 +1,18 @@
 //! Takes a package: its record is verified and judged before anything of its content is taken.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use entracte_host::lock::Lock;
 use entracte_host::wire::{Frame, Tell, frame};
 use entracte_model::Manifest;
 use entracte_package::PackageError;
 use entracte_package::archive::{self, RECORD_BYTES_MAX, Verified};
 use entracte_package::thin::{Inbox, Offer};
-use entracte_release::Target;
-use rustix::fs::FlockOperation;
+use entracte_release::{Store, Target};
 
-use super::{Agent, Answered, End, SILENCE_MS_MAX};
+use super::{Agent, Answered, End, SILENCE_MS_MAX, turn};
 use crate::cli::deploy::judge;
 use crate::exit::{Exit, Failure};
 
@@ -29,7 +28,7 @@ struct Awaited {
     /// The finished archive.
     whole: PathBuf,
     /// Held as long as something arrives; the kernel drops it with us.
-    _turn: File,
+    _turn: Lock,
 }
 
 impl Agent {
@@ -62,7 +61,10 @@ impl Agent {
         let target = self.target()?;
         let offer = Offer::from_bytes(offer).map_err(PackageError::from).map_err(refused)?;
         let verified = offer.verify(&target.trusted_keys).map_err(refused)?;
-        let store = self.store()?;
+        let store = match &verified.record.base {
+            Some(_) => self.store()?,
+            None => to_fill(&target)?,
+        };
         judge(&target, &store, &verified.record)?;
         let base = match &verified.record.base {
             Some(base) => store.manifest(&base.manifest)?,
@@ -72,9 +74,8 @@ impl Agent {
         std::fs::create_dir_all(&folder)?;
         let record = &verified.record;
         let whole = folder.join(format!("{}-{}.tar.zst", record.project, record.version));
-        let turn = File::options().create(true).append(true).open(folder.join("lock"))?;
         // A connection that died without our knowing falls silent, and then gives up its turn.
-        rustix::fs::flock(&turn, FlockOperation::LockExclusive)?;
+        let turn = turn(&folder.join("lock"), &format!("the transfer of {}", record.version))?;
         Ok(Awaited { target, verified, base, whole, _turn: turn })
     }
 
@@ -126,6 +127,12 @@ impl Awaited {
             archive.verified().text == self.verified.text && archive.verify_all(&mut |_| {}).is_ok()
         })
     }
+}
+
+/// The store of a production that may hold nothing yet: a first installation makes it.
+fn to_fill(target: &Target) -> Result<Store, Failure> {
+    std::fs::create_dir_all(&target.state)?;
+    Ok(Store::open(&target.store())?)
 }
 
 fn finish(inbox: Inbox, awaited: &Awaited) -> Result<(), Failure> {

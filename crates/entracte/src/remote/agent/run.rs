@@ -7,11 +7,10 @@ use std::sync::mpsc::SyncSender;
 
 use entracte_host::wire::message::Expected;
 use entracte_host::wire::{Ask, Frame, Tell, frame};
-use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
-use super::{Agent, Answered, End, Happening};
+use super::{Agent, Answered, End, Happening, turn};
 use crate::exit::Failure;
 
 /// The commands that may be run, and those that start a release.
@@ -47,7 +46,10 @@ impl Agent {
             return Ok(Err(failure));
         }
         // Two connections with the same wish take their turns; the kernel drops the lock with us.
-        let lock = match self.turn() {
+        let taken = self.target().and_then(|target| {
+            turn(&target.state.join("begin.lock"), "the beginning of a release")
+        });
+        let lock = match taken {
             Ok(lock) => lock,
             Err(failure) => return Ok(Err(failure)),
         };
@@ -63,13 +65,6 @@ impl Agent {
         };
         drop(lock);
         answered
-    }
-
-    fn turn(&self) -> Result<std::fs::File, Failure> {
-        let path = self.target()?.state.join("begin.lock");
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
-        Ok(file)
     }
 
     fn already(&self, expected: &Expected) -> Result<Option<Value>, Failure> {
