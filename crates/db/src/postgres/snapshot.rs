@@ -125,7 +125,7 @@ impl Grants {
                 // Of objects that are made later; nothing drops them.
                 "DEFAULT ACL" => {}
                 _ => {
-                    found.objects.insert((entry.schema, entry.name));
+                    found.objects.insert((entry.schema, without_arguments(&entry.name)));
                 }
             }
         }
@@ -138,7 +138,7 @@ impl Grants {
             let (kind, name) = named.split_once(' ').unwrap_or(("", named));
             // Of a column, its table; a schema stands in none.
             let name = if kind == "COLUMN" { name.split('.').next().unwrap_or(name) } else { name };
-            now.objects.contains(&(schema.to_owned(), name.to_owned()))
+            now.objects.contains(&(schema.to_owned(), without_arguments(name)))
         };
         self.sql
             .iter()
@@ -149,6 +149,11 @@ impl Grants {
             .map(|(_, sql)| sql.clone())
             .collect()
     }
+}
+
+/// A routine's name alone: its grants are listed with the names of its arguments, it is without.
+fn without_arguments(name: &str) -> String {
+    name.split('(').next().unwrap_or(name).to_owned()
 }
 
 pub(crate) fn seed_table(

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use entracte_model::RelPath;
+use entracte_model::way::Way;
 use entracte_release::target::Layout;
 use serde::Deserialize;
 
@@ -161,8 +162,25 @@ pub struct Database {
 pub enum Point {
     #[default]
     Auto,
-    #[serde(untagged)]
-    Way(entracte_model::way::Way),
+    Copy,
+    Files,
+    Binlog,
+    Clone,
+    Dump,
+}
+
+impl Point {
+    /// The way that is asked for, if one is.
+    pub fn way(self) -> Option<Way> {
+        Some(match self {
+            Point::Auto => return None,
+            Point::Copy => Way::Copy,
+            Point::Files => Way::Files,
+            Point::Binlog => Way::Binlog,
+            Point::Clone => Way::Clone,
+            Point::Dump => Way::Dump,
+        })
+    }
 }
 
 /// The kinds of databases.

@@ -242,10 +242,7 @@ impl Config {
             layout: target.layout,
             hardlink: target.hardlink,
             database,
-            point: target.database.as_ref().and_then(|database| match database.point {
-                file::Point::Auto => None,
-                file::Point::Way(way) => Some(way),
-            }),
+            point: target.database.as_ref().and_then(|database| database.point.way()),
             placeholders: self
                 .placeholders(&format!("target.{name}.placeholders"), &target.placeholders)?,
             front: self.front(name, target, &gate)?,
@@ -486,7 +483,8 @@ gate = { upstream = \"127.0.0.1:8081\" }
         assert_eq!(target("point = \"auto\"\n").unwrap().point, None);
         assert_eq!(target("point = \"copy\"\n").unwrap().point, Some(Way::Copy));
         let error = target("point = \"fast\"\n").unwrap_err().to_string();
-        assert!(error.starts_with("/x/entracte.toml:11: "), "{error}");
+        assert!(error.starts_with("/x/entracte.toml:12: "), "{error}");
+        assert!(error.contains("`fast`") && error.contains("`auto`"), "{error}");
     }
 
     #[test]
