@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::database::{Nowhere, Script};
 use crate::error::DbError;
+use crate::postgres::Grants;
 use crate::settings::Settings;
 use crate::{mariadb, open, postgres, sqlite};
 
@@ -97,6 +98,7 @@ pub fn propose(
     seeds: &[SeedTable],
 ) -> Result<Proposal, DbError> {
     let mut proposal = Proposal::default();
+    let granted = grants(scratch)?;
     for _ in 0..ROUNDS_MAX {
         let steps = schema::propose(&snapshot(scratch)?, wanted);
         if !try_all(scratch, steps, &mut proposal)? {
@@ -108,6 +110,7 @@ pub fn propose(
     if proposal.left.is_empty() {
         proposal.refused.clear();
     }
+    give_grants_again(scratch, granted.as_ref(), &mut proposal)?;
     let names: Vec<String> = seeds.iter().map(|table| table.name.clone()).collect();
     let there = seed_tables(scratch, &names)?;
     let mut steps = Vec::new();
@@ -120,6 +123,38 @@ pub fn propose(
     try_all(scratch, steps, &mut proposal)?;
     proposal.refused.splice(0..0, refused);
     Ok(proposal)
+}
+
+fn grants(settings: &Settings) -> Result<Option<Grants>, DbError> {
+    match settings {
+        Settings::Postgres(settings) => Grants::read(settings).map(Some),
+        // There they belong to names, and stay when an object goes.
+        Settings::Sqlite(_) | Settings::Mariadb(_) => Ok(None),
+    }
+}
+
+/// What was dropped and made again has the rights that were granted on it before. What cannot be
+/// given back is said.
+fn give_grants_again(
+    scratch: &Settings,
+    before: Option<&Grants>,
+    proposal: &mut Proposal,
+) -> Result<(), DbError> {
+    let Some(before) = before else { return Ok(()) };
+    let lost = |now: Option<Grants>| now.map_or_else(Vec::new, |now| before.lost(&now));
+    let steps: Vec<Step> = lost(grants(scratch)?).into_iter().map(Step::of).collect();
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let refused = std::mem::take(&mut proposal.refused);
+    try_all(scratch, steps, proposal)?;
+    proposal.refused.splice(0..0, refused);
+    let said: Vec<String> = proposal.refused.iter().map(|(step, _)| step.sql.clone()).collect();
+    for sql in lost(grants(scratch)?).into_iter().filter(|sql| !said.contains(sql)) {
+        let why = "these rights are not there after it".to_owned();
+        proposal.refused.push((Step::of(sql), why));
+    }
+    Ok(())
 }
 
 /// Runs what can be run, until nothing more can; whether anything could.

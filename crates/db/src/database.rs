@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use entracte_model::schema::Schema;
+use entracte_model::way::{Offer, Wish};
 use serde::{Deserialize, Serialize};
 
 use crate::contents::Contents;
@@ -49,6 +50,13 @@ pub trait Database: Send {
     /// Lets the game in again. Idempotent; works from another process. Without the proof the
     /// configured game accounts are unlocked, and the event scheduler is left as it is.
     fn unfence(&mut self, proof: Option<&FenceProof>) -> Result<(), DbError>;
+
+    /// Which way to a rollback point is wished for, from now on.
+    fn wish_for(&mut self, wish: Wish);
+
+    /// Every way to a rollback point in `dir` that the engine knows, with what it would have to
+    /// move, and why it is not open where it is not. Changes nothing.
+    fn ways(&mut self, dir: &Path) -> Result<Vec<Offer>, DbError>;
 
     /// Does ahead of the closing, while the game runs, what makes the exact point of
     /// [`Database::take_point`] in the same `dir` take less time, where the engine allows that.

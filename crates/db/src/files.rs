@@ -81,6 +81,13 @@ pub(crate) fn copy_contents(
     }
 }
 
+/// How much is free where `path` lies or will lie; nothing where that cannot be seen.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    let there = path.ancestors().find(|path| path.exists())?;
+    let about = rustix::fs::statvfs(there).ok()?;
+    Some(about.f_bavail.saturating_mul(about.f_frsize))
+}
+
 /// Whether files in `from` can be copied into the directory `to` without copying their blocks.
 /// Tried, with an empty hand: some file systems can in principle and refuse in practice.
 pub(crate) fn shares_blocks(from: &Path, to: &Path) -> Result<bool, DbError> {
@@ -92,10 +99,21 @@ pub(crate) fn shares_blocks(from: &Path, to: &Path) -> Result<bool, DbError> {
     else {
         return Ok(false);
     };
-    let probe = to.join("shared");
-    let copy = private_file(&probe)?;
     let source = File::open(&file).map_err(DbError::io("open", &file))?;
-    let can = rustix::fs::ioctl_ficlone(&copy, &source).is_ok();
+    shares_blocks_of(&source, to)
+}
+
+/// The same of one open file.
+pub(crate) fn shares_blocks_of(source: &File, to: &Path) -> Result<bool, DbError> {
+    // A name that nobody else has: the directory need not be ours alone.
+    let probe = to.join(format!(".entracte-probe-{}", std::process::id()));
+    let copy = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&probe)
+        .map_err(DbError::io("create", &probe))?;
+    let can = rustix::fs::ioctl_ficlone(&copy, source).is_ok();
     drop(copy);
     remove_if_there(&probe)?;
     Ok(can)

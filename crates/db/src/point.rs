@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use entracte_model::Hash;
+use entracte_model::way::{Way, Wish};
 use serde::{Deserialize, Serialize};
 
 use crate::error::DbError;
@@ -19,12 +20,15 @@ const POINT_FILE: &str = "point.json";
 /// What was prepared for the point while the game still ran.
 const PREPARED: &str = "ahead";
 /// What a point's directory may hold besides `point.json`.
-const CONTENTS: [&str; 6] = [
+const CONTENTS: [&str; 9] = [
     "point.sqlite",
     "point.sqlite-journal",
+    "point.sqlite-wal",
+    "point.sqlite-shm",
     "definitions.json",
     "dump.sql",
     "tables",
+    "events",
     "point.json.new",
 ];
 
@@ -58,12 +62,39 @@ pub enum PointWay {
     },
     /// Copies of the table files of a MariaDB server on this machine.
     MariadbFiles(MariadbPoint),
+    /// A dump of a moment before the window, and what the server logged from there to the fence.
+    MariadbBinlog(MariadbPoint),
     /// A dump of the tables of a MariaDB server.
     MariadbDump(MariadbPoint),
     /// A clone of a PostgreSQL database on its own server.
     PostgresClone(PostgresPoint),
     /// A dump of a PostgreSQL database.
     PostgresDump(PostgresPoint),
+}
+
+impl PointWay {
+    /// Which of the ways that a plan chooses between it is.
+    pub fn way(&self) -> Way {
+        match self {
+            PointWay::SqliteCopy { .. } => Way::Copy,
+            PointWay::MariadbFiles(_) => Way::Files,
+            PointWay::MariadbBinlog(_) => Way::Binlog,
+            PointWay::PostgresClone(_) => Way::Clone,
+            PointWay::MariadbDump(_) | PointWay::PostgresDump(_) => Way::Dump,
+        }
+    }
+}
+
+/// Says that nothing that is wished for can be had.
+pub(crate) fn not_as_wished(wish: Wish, why: &str) -> DbError {
+    let wished = match wish {
+        Wish::Only(way) | Wish::Prefer(way) => format!("the rollback point as {}", way.what()),
+        Wish::Any => "the rollback point".to_owned(),
+    };
+    DbError::Unsupported {
+        what: format!("{wished} cannot be taken: {why}"),
+        hint: "make that possible, or let `point` of the database be \"auto\"".to_owned(),
+    }
 }
 
 /// Makes `dir` an empty directory for a point, but for what was prepared for it. What an

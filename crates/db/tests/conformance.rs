@@ -6,6 +6,8 @@
 
 #[path = "conformance/ahead.rs"]
 mod ahead;
+#[path = "conformance/binlog.rs"]
+mod binlog;
 #[path = "conformance/child.rs"]
 mod child;
 #[path = "conformance/dump.rs"]

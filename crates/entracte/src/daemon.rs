@@ -59,6 +59,12 @@ pub fn up(app: &App, config: &Config, target: &Target) -> Result<Exit, Failure> 
     std::thread::scope(|scope| {
         let duties = scope.spawn(|| duties(app, config, target, &stop));
         scope.spawn(|| dashboard(app, config, target, &stop));
+        if target.front.is_some() {
+            // The team's own server stands before the game.
+            return duties.join().map(|()| Exit::Done).map_err(|_| {
+                Failure::broken("the daily duties ended by a panic; its words are above")
+            });
+        }
         // Replaced by another process, the duties would go on in this one: no upgrade here.
         let gate = run_gate(config, target, &stop, Place::default());
         stop.store(true, Ordering::SeqCst);

@@ -159,6 +159,7 @@ mod tests {
             source: Source::Package { archive: "x".into() },
             scripts: vec![],
             closed: expected,
+            point: None,
             steps: vec![Planned { step: Step::Switch {}, expected }],
         };
         let start_at = start_at.map(UnixMs);

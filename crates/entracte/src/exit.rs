@@ -174,6 +174,7 @@ mod tests {
             source: Source::Package { archive: "x".into() },
             scripts: vec![],
             closed: expected,
+            point: None,
             steps: steps.map(|step| Planned { step, expected }).to_vec(),
         }
     }

@@ -277,12 +277,17 @@ fn the_whole_way_of_a_version() {
             "inn 1.0.0 → 1.1.0",
             "run 11-gold.sql",
             "Predicted closed time",
-            "Rollback point: a copy",
+            "Rollback point: a copy of the database's file",
+            "the way back",
+            "Last resort",
             "Rehearsed on",
         ],
     );
     let plan = site.json(0, &["plan", "1.1"]);
     assert_eq!(plan["scripts"], json!(["11-gold.sql"]));
+    assert_eq!(plan["point"]["way"], "copy");
+    assert!(plan["point"]["ways"][0]["disk_bytes"].as_u64().is_some_and(|bytes| bytes > 0));
+    assert!(plan.get("last_resort").is_some());
 
     let before = site.production();
     assert_eq!(site.json(0, &["deploy", "--dry-run"])["steps"], plan["steps"]);

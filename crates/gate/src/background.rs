@@ -77,6 +77,7 @@ pub(crate) async fn by_tick(core: Arc<Core>, bins: BinFiles, sessions: SessionFi
             // The successor writes from here on.
             return;
         }
+        core.pool.prune();
         if core.step_ramp() {
             move_on(&core, Phase::Reopening, Phase::Open).await;
         }

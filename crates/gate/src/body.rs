@@ -12,12 +12,13 @@ use bytes::Bytes;
 use entracte_model::gate::Phase;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::conn::BusyMark;
 use crate::in_flight::InFlight;
 use crate::inject::Injector;
 use crate::pool::Leased;
+use crate::timer::LazyTimer;
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -28,30 +29,28 @@ pub(crate) enum BodyError {
     Http(#[from] hyper::Error),
 }
 
-/// A limit on pauses. Armed only while a body makes its reader wait.
+/// A limit on pauses. Counts only while a body makes its reader wait.
 #[derive(Debug)]
 pub(crate) struct Patience {
     limit_ms: u64,
-    sleep: Option<Pin<Box<Sleep>>>,
-    armed: bool,
+    /// Set while the reader waits.
+    until: Option<Instant>,
+    timer: LazyTimer,
 }
 
 impl Patience {
     pub(crate) fn new(limit_ms: u64) -> Self {
-        Self { limit_ms, sleep: None, armed: false }
+        Self { limit_ms, until: None, timer: LazyTimer::default() }
     }
 
     fn progress(&mut self) {
-        self.armed = false;
+        self.until = None;
     }
 
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let deadline = Instant::now() + Duration::from_millis(self.limit_ms);
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if !std::mem::replace(&mut self.armed, true) {
-            sleep.as_mut().reset(deadline);
-        }
-        sleep.as_mut().poll(cx).map(|()| BodyError::Idle(self.limit_ms))
+        let limit = Duration::from_millis(self.limit_ms);
+        let until = *self.until.get_or_insert_with(|| Instant::now() + limit);
+        self.timer.poll_until(until, cx).map(|()| BodyError::Idle(self.limit_ms))
     }
 }
 
@@ -183,6 +182,8 @@ pub(crate) struct Relay {
     pub(crate) injector: Option<Injector>,
     /// Set for event streams: they never end, so the gate ends them when it closes.
     pub(crate) events: Option<Events>,
+    /// The game broke off, and what came before that is on its way to the client.
+    pub(crate) broken: Option<BodyError>,
 }
 
 impl std::fmt::Debug for Relay {
@@ -249,6 +250,14 @@ impl Answer {
         Self { kind: Kind::Whole(None), mark: None }
     }
 
+    /// The bytes of a body that is known as a whole.
+    pub(crate) fn into_whole(self) -> Bytes {
+        match self.kind {
+            Kind::Whole(bytes) => bytes.unwrap_or_default(),
+            Kind::Relay(_) => Bytes::new(),
+        }
+    }
+
     pub(crate) fn relay(mut relay: Relay) -> Self {
         relay.give_back_if_done();
         Self { kind: Kind::Relay(Box::new(relay)), mark: None }
@@ -279,10 +288,17 @@ impl Relay {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         if let Some(last) = self.events.as_mut().and_then(|events| events.farewell(cx)) {
             return Poll::Ready(last.map(|bytes| Ok(Frame::data(bytes))));
         }
-        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+        let polled = match &mut self.lease {
+            Some((lease, _)) => lease.poll_body(&mut self.body, cx),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        };
+        let frame = match polled {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
                 return match &mut self.patience {
@@ -307,7 +323,13 @@ impl Relay {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            Some(Err(error)) => {
+                // What came before it must reach the client first: a connection that ends before
+                // the answer's first byte is taken for one that was never asked, and asked again.
+                self.broken = Some(error.into());
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             None => {
                 self.give_back();
                 let kept =

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use crate::background::chain;
 use crate::bins_file::BinFiles;
 use crate::control::{Answer, Ask, Pass};
-use crate::core::{Core, SetError, now};
+use crate::core::{Core, SetError};
 use crate::error::GateError;
 use crate::files::{self, Lock};
 use crate::metrics;
@@ -189,10 +189,10 @@ async fn status(core: &Core) -> Answer {
 }
 
 fn pass(core: &Core, minutes: u32) -> Result<Pass, GateError> {
-    let expires = now() + u64::from(minutes.clamp(1, PASS_MINUTES_MAX)) * 60_000;
+    let expires = core.clock.now() + u64::from(minutes.clamp(1, PASS_MINUTES_MAX)) * 60_000;
     Ok(Pass {
         header: (PASS_HEADER.as_str().to_owned(), core.keys.pass(expires, "*")?),
-        url_token: core.pass_tokens.give(expires, now())?,
+        url_token: core.pass_tokens.give(expires, core.clock.now())?,
         expires,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +16,7 @@ use crate::config::{GateConfig, Parsed};
 use crate::control::Status;
 use crate::error::GateError;
 use crate::in_flight::InFlight;
+use crate::pages::KeptPages;
 use crate::park::{BodyRoom, Park, Room};
 use crate::pass_tokens::PassTokens;
 use crate::pool::Pool;
@@ -29,22 +30,32 @@ use crate::who::Who;
 
 mod moving;
 
-/// The wall clock.
+/// How far the wall clock is set off, in milliseconds. For tests of a clock that jumps.
+#[doc(hidden)]
+pub static WALL_CLOCK_OFF_MS: AtomicI64 = AtomicI64::new(0);
+
+/// The wall clock, which may jump: for what other programs wrote, and to be written down.
 pub(crate) fn now() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    let now_ms = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+    UnixMs(now_ms.saturating_add(WALL_CLOCK_OFF_MS.load(Ordering::Relaxed)))
 }
 
 /// A wall clock that nobody sets: where it stood at the start, and the time that passed since. A
-/// jump of the system's clock must not make players leave, or sessions old.
+/// jump of the system's clock must not make players leave, sessions old, passes void, or a promise
+/// broken.
 #[derive(Debug, Clone, Copy)]
-struct Steady {
+pub(crate) struct Steady {
     start: UnixMs,
     since: Instant,
 }
 
 impl Steady {
-    fn now(self) -> UnixMs {
+    fn begin() -> Self {
+        Self { start: now(), since: Instant::now() }
+    }
+
+    pub(crate) fn now(self) -> UnixMs {
         self.start + elapsed_ms(self.since)
     }
 }
@@ -69,6 +80,7 @@ pub(crate) struct Core {
     pub(crate) pool: Pool,
     pub(crate) log: Option<AccessLog>,
     pub(crate) pass_tokens: PassTokens,
+    pub(crate) kept_pages: KeptPages,
     pub(crate) listen: OnceLock<SocketAddr>,
     /// Requests that wait for a game that refuses connections.
     pub(crate) connect_waiting: Semaphore,
@@ -82,6 +94,8 @@ pub(crate) struct Core {
     pub(crate) has_elder: watch::Sender<bool>,
     pub(crate) tls: Option<Tls>,
     pub(crate) connections: AtomicU64,
+    /// By this, what the gate gave out is valid or over.
+    pub(crate) clock: Steady,
     /// What a successor is given.
     heirlooms: Mutex<Option<Heirlooms>>,
     pub(crate) successor: Option<Successor>,
@@ -105,6 +119,9 @@ struct Inner {
     bins: Bins,
     reopening: Option<Reopening>,
     clock: Steady,
+    /// The same, begun with the present state: the goal's times were told by the clock of that
+    /// moment, and what remains of them is counted from there.
+    told: Steady,
     /// How many states were put in force.
     acts: u64,
     elder: Option<Elder>,
@@ -207,7 +224,8 @@ impl Core {
             sessions: start.sessions,
             bins,
             state,
-            clock: Steady { start: now(), since: Instant::now() },
+            clock: Steady::begin(),
+            told: Steady::begin(),
             acts: 0,
             elder: start.elder,
         };
@@ -217,6 +235,7 @@ impl Core {
             pool: Pool::new(&config),
             log: start.log,
             pass_tokens: PassTokens::new(limits.pass_tokens_max),
+            kept_pages: KeptPages::default(),
             listen: OnceLock::new(),
             connect_waiting: Semaphore::new(limits.connect_waiting_max),
             phase: watch::Sender::new(inner.state.phase),
@@ -225,6 +244,7 @@ impl Core {
             has_elder: watch::Sender::new(inner.elder.is_some()),
             tls: start.tls,
             connections: AtomicU64::new(0),
+            clock: Steady::begin(),
             heirlooms: Mutex::new(None),
             successor: start.successor,
             state_file: StateFile::new(&config.state_dir),
@@ -248,8 +268,8 @@ impl Core {
     pub(crate) fn enter(self: &Arc<Self>, who: &Who) -> Entry {
         let mut inner = self.inner();
         let facts = Facts {
-            method: &who.method,
-            path: &who.path,
+            method: who.method.as_str(),
+            path: who.path(),
             has_ticket: who.ticket.is_some(),
             has_session_cookie: who.cookies.iter().any(|key| inner.sessions.knows(key)),
             is_tester: who.is_tester,
@@ -353,6 +373,11 @@ impl Core {
         self.inner().tunnels += 1;
     }
 
+    /// How many states were put in force.
+    pub(crate) fn acts(&self) -> u64 {
+        self.inner().acts
+    }
+
     /// What a client is shown.
     pub(crate) fn view(&self, who: &Who, place: Option<Place>) -> View {
         let mut inner = self.inner();
@@ -375,13 +400,13 @@ impl Core {
                 enter = reopening.waiting() == 0;
             }
         }
-        View { state: inner.state.clone(), now: now(), ahead, enter }
+        View { state: inner.state.clone(), now: inner.told.now(), ahead, enter }
     }
 
     pub(crate) fn status(&self, upstream_ok: bool) -> Status {
         let limits = &self.config.limits;
-        let now = now();
         let inner = self.inner();
+        let now = inner.told.now();
         let state = &inner.state;
         let promise = state.goal.reopens_p90.or(state.goal.reopens_p50);
         let overdue_ms = promise.filter(|_| state.phase.is_fenced()).map_or(0, |at| now.since(at));

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -19,14 +19,21 @@ pub(crate) fn private_dir(path: &Path) -> Result<(), GateError> {
         .map_err(GateError::file("make the folder", path))
 }
 
-/// Replaces `path` by `content`, mode 0600. After a crash the file has its old or its new content;
-/// only a temporary file beside it can be left over, and the next write takes its place.
+/// Replaces `path` by `content`, mode 0600, as [`replace_as`].
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), GateError> {
+    replace_as(path, content, 0o600)
+}
+
+/// Replaces `path` by `content`. After a crash the file has its old or its new content;
+/// only a temporary file beside it can be left over, and the next write takes its place.
+pub(crate) fn replace_as(path: &Path, content: &[u8], mode: u32) -> Result<(), GateError> {
     let temporary = path.with_extension("new");
     let write = || {
         let mut options = OpenOptions::new();
         let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            options.write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        // Whatever the umask says: another user's web server reads some of these.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
@@ -99,7 +106,6 @@ mod tests {
 
     #[test]
     fn a_replaced_file_has_the_new_content_and_is_private() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.json");
         replace(&path, b"old").unwrap();

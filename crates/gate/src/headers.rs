@@ -7,23 +7,28 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 
 use crate::server::Peer;
-use crate::who::{PASS_COOKIE, PASS_COOKIE_HOST, PASS_HEADER, PLACE_COOKIE, TICKET_COOKIE, Who};
+use crate::who::{
+    PASS_COOKIE, PASS_COOKIE_HOST, PASS_HEADER, PLACE_COOKIE, TICKET_COOKIE, Who, has_own_cookies,
+};
 
 /// Fields that concern one connection only (RFC 9110, 7.6.1), `Expect`, which the gate answers
 /// itself, and `Proxy`, which CGI would turn into a setting (httpoxy).
-const HOP_BY_HOP: [HeaderName; 11] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::EXPECT,
-    HeaderName::from_static("proxy"),
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "expect"
+            | "proxy"
+    )
+}
 
 /// Fields that a client may not have taken off by naming them in `Connection`.
 const KEPT: [HeaderName; 5] = [
@@ -57,13 +62,16 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|token| token.trim().parse().ok())
         .filter(|name| !KEPT.contains(name))
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    // Few of them are ever there: looking at each field once is cheaper than looking for each.
+    let found = headers.keys().filter(|name| is_hop_by_hop(name));
+    let found: Vec<HeaderName> = found.cloned().collect();
+    for name in named.iter().chain(&found) {
         headers.remove(name);
     }
 }
 
 /// The fields of a request as the game gets them. They are moved out of `parts`.
-pub(crate) fn for_game(parts: &mut Parts, who: &Who, peer: Peer, believed: bool) -> HeaderMap {
+pub(crate) fn for_game(parts: &mut Parts, who: &Who, peer: &Peer, believed: bool) -> HeaderMap {
     let mut headers = std::mem::take(&mut parts.headers);
     remove_hop_by_hop(&mut headers);
     headers.remove(PASS_HEADER);
@@ -108,15 +116,11 @@ fn is_forwarded(name: &str) -> bool {
     matches!(name.as_bytes()[0], b'f' | b'x') && FORWARDED.iter().any(same)
 }
 
-fn forwarded(headers: &mut HeaderMap, who: &Who, peer: Peer, believed: bool) {
-    let mut chain = String::with_capacity(48);
-    let told = headers.get_all(&X_FORWARDED_FOR).iter().filter(|_| believed);
-    for hop in told.filter_map(|value| value.to_str().ok()).filter(|hop| !hop.is_empty()) {
-        chain.push_str(hop);
-        chain.push_str(", ");
-    }
-    // A text takes every write.
-    let _ = write!(chain, "{}", peer.ip);
+fn forwarded(headers: &mut HeaderMap, who: &Who, peer: &Peer, believed: bool) {
+    let (chain, real) = match believed {
+        true => (chain(headers, peer), HeaderValue::try_from(who.address.to_string()).ok()),
+        false => (Some(peer.text.clone()), Some(peer.text.clone())),
+    };
     let told = |name: &HeaderName| headers.get(name).filter(|_| believed).cloned();
     let own = HeaderValue::from_static(if peer.tls { "https" } else { "http" });
     let proto = told(&X_FORWARDED_PROTO).unwrap_or(own);
@@ -130,18 +134,28 @@ fn forwarded(headers: &mut HeaderMap, who: &Who, peer: Peer, believed: bool) {
     for name in lookalikes {
         headers.remove(name);
     }
-    let real =
-        if who.address == peer.ip && !chain.contains(',') { None } else { Some(who.address) };
-    let real = real.map_or_else(|| chain.clone(), |address| address.to_string());
     let mut set = |name: HeaderName, value: Option<HeaderValue>| {
         if let Some(value) = value {
             headers.insert(name, value);
         }
     };
-    set(X_FORWARDED_FOR, HeaderValue::try_from(chain).ok());
+    set(X_FORWARDED_FOR, chain);
     set(X_FORWARDED_PROTO, Some(proto));
     set(X_FORWARDED_HOST, host);
-    set(X_REAL_IP, HeaderValue::try_from(real).ok());
+    set(X_REAL_IP, real);
+}
+
+/// The addresses that proxies told of, and the nearest one behind them.
+fn chain(headers: &HeaderMap, peer: &Peer) -> Option<HeaderValue> {
+    let mut chain = String::with_capacity(48);
+    let told = headers.get_all(&X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    for hop in told.filter(|hop| !hop.is_empty()) {
+        chain.push_str(hop);
+        chain.push_str(", ");
+    }
+    // A text takes every write.
+    let _ = write!(chain, "{}", peer.ip);
+    HeaderValue::try_from(chain).ok()
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -151,6 +165,9 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// The game never sees the gate's cookies.
 fn take_own_cookies(headers: &mut HeaderMap) {
+    if !has_own_cookies(headers) {
+        return;
+    }
     let is_own = |pair: &str| {
         pair.trim().split_once('=').is_some_and(|(name, _)| OWN_COOKIES.contains(&name))
     };

@@ -24,6 +24,7 @@ mod control_server;
 mod core;
 mod door;
 mod error;
+pub mod external;
 mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -44,12 +45,15 @@ mod sessions;
 mod state_file;
 mod strict;
 mod succession;
+mod timer;
 mod tls;
 mod tokens;
 mod tunnel;
 mod waiting_room;
 mod who;
 
+#[doc(hidden)]
+pub use crate::core::WALL_CLOCK_OFF_MS;
 pub use bins::{Bin, HourOfWeek};
 pub use config::{GateConfig, Upstream};
 pub use error::GateError;

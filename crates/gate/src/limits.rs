@@ -86,7 +86,7 @@ limits! {
     parked_bodies_bytes_max: usize = 64 * 1024 * 1024;
     /// Parked requests whose body stays unread.
     parked_unread_max: usize = 64;
-    /// How fast parked requests are let go.
+    /// How fast parked requests are let go, besides the few that go at once.
     release_per_s: u32 = 200;
 
     /// Sessions that are remembered; the longest unseen is forgotten first.

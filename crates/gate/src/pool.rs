@@ -1,20 +1,30 @@
 //! Connections to the game, kept between requests.
+//!
+//! A connection has no task of its own: whoever has a request on it moves it along from the task
+//! of the client ([`Leased::send`], [`Leased::poll_body`]), so an answer wakes one task and not
+//! two. Where something must go on while nobody asks for the answer's next bytes (a WebSocket, a
+//! body that is still being sent), the connection gets a task ([`Leased::run_apart`]).
 
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::{self, SendRequest};
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::TrySendError;
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::body::Upload;
 use crate::config::{GateConfig, Upstream};
+use crate::timer::LazyTimer;
 
-/// How long a connection may take to get ready again after its last answer.
-const READY_MS: u64 = 50;
 /// The pause between two attempts to find out whether a dead game is back.
 const PROBE_PAUSE_MS: u64 = 1_000;
 /// The longest head of an answer of the game.
@@ -39,22 +49,137 @@ struct Shelf {
     idle: Mutex<Vec<(Instant, Leased)>>,
 }
 
+impl Shelf {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Instant, Leased)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A connection in use.
 #[derive(Debug)]
 pub(crate) struct Leased {
-    pub(crate) sender: SendRequest<Upload>,
+    sender: SendRequest<Upload>,
+    line: Line,
+    /// Kept from request to request: most of them end long before it fires.
+    late: LazyTimer,
     epoch: u64,
     shelf: Arc<Shelf>,
 }
 
+/// What moves a connection along.
+enum Line {
+    Tcp(Box<Connection<TokioIo<TcpStream>, Upload>>),
+    Unix(Box<Connection<TokioIo<UnixStream>, Upload>>),
+    /// A task of its own; or it has ended.
+    Apart,
+}
+
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_here() { "Here" } else { "Apart" })
+    }
+}
+
+impl Line {
+    fn is_here(&self) -> bool {
+        !matches!(self, Self::Apart)
+    }
+
+    /// Reads and writes what can be. What goes wrong is told to the request that is on it.
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        let polled = match self {
+            Self::Tcp(connection) => Pin::new(connection).poll(cx),
+            Self::Unix(connection) => Pin::new(connection).poll(cx),
+            Self::Apart => return,
+        };
+        if polled.is_ready() {
+            *self = Self::Apart;
+        }
+    }
+}
+
+/// Why a request got no answer on a connection.
+pub(crate) enum NotSent {
+    /// The game took too long.
+    Late,
+    /// The connection broke; the request is in it where nothing of it was sent.
+    Broken(Box<TrySendError<Request<Upload>>>),
+}
+
 impl Leased {
+    /// Sends a request and waits for the head of its answer.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Upload>,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, NotSent> {
+        let mut sent = pin!(self.sender.try_send_request(request));
+        let deadline = tokio::time::Instant::now() + limit;
+        std::future::poll_fn(|cx| {
+            let answered = if self.line.is_here() {
+                // Only a poll of the connection can bring the answer, so its own waker is enough;
+                // and the first poll, without one, mostly brings it.
+                let mut quiet = Context::from_waker(Waker::noop());
+                self.line.poll(&mut quiet);
+                let mut answered = sent.as_mut().poll(&mut quiet);
+                if answered.is_pending() {
+                    self.line.poll(cx);
+                    answered = sent.as_mut().poll(&mut quiet);
+                }
+                answered
+            } else {
+                sent.as_mut().poll(cx)
+            };
+            if let Poll::Ready(answered) = answered {
+                return Poll::Ready(answered.map_err(|failed| NotSent::Broken(Box::new(failed))));
+            }
+            self.late.poll_until(deadline, cx).map(|()| Err(NotSent::Late))
+        })
+        .await
+    }
+
+    /// The next piece of the answer's body.
+    pub(crate) fn poll_body(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if !self.line.is_here() {
+            return Pin::new(body).poll_frame(cx);
+        }
+        // As in `send`: the connection's waker is enough.
+        let mut quiet = Context::from_waker(Waker::noop());
+        let frame = Pin::new(&mut *body).poll_frame(&mut quiet);
+        if frame.is_ready() {
+            return frame;
+        }
+        self.line.poll(cx);
+        Pin::new(body).poll_frame(&mut quiet)
+    }
+
+    /// Gives the connection a task of its own, which ends with it.
+    pub(crate) fn run_apart(&mut self) {
+        match std::mem::replace(&mut self.line, Line::Apart) {
+            Line::Tcp(connection) => drop(tokio::spawn(connection.with_upgrades())),
+            Line::Unix(connection) => drop(tokio::spawn(connection.with_upgrades())),
+            Line::Apart => {}
+        }
+    }
+
+    /// Brings the connection behind its last exchange. True where it can take a request. Nobody is
+    /// woken by an idle connection; whether it still lives is seen here.
+    fn is_idle(&mut self) -> bool {
+        self.line.poll(&mut Context::from_waker(Waker::noop()));
+        self.sender.is_ready()
+    }
+
     /// Puts the connection back for the next request.
-    pub(crate) fn give_back(self) {
+    pub(crate) fn give_back(mut self) {
         let shelf = Arc::clone(&self.shelf);
-        if self.sender.is_closed() || self.epoch != shelf.epoch.load(Ordering::Acquire) {
+        if self.epoch != shelf.epoch.load(Ordering::Acquire) || !self.is_idle() {
             return;
         }
-        let mut idle = shelf.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = shelf.idle();
         if idle.len() < shelf.max {
             idle.push((Instant::now(), self));
         }
@@ -81,26 +206,38 @@ impl Pool {
     /// with the old version after the release.
     pub(crate) fn clear(&self) {
         self.shelf.epoch.fetch_add(1, Ordering::AcqRel);
-        let old =
-            std::mem::take(&mut *self.shelf.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        let old = std::mem::take(&mut *self.shelf.idle());
         drop(old);
     }
 
+    /// Closes idle connections that were idle for too long, or that the game has closed.
+    pub(crate) fn prune(&self) {
+        let limit = Duration::from_millis(self.shelf.idle_ms);
+        let mut gone = Vec::new();
+        {
+            let mut idle = self.shelf.idle();
+            for (since, mut lease) in std::mem::take(&mut *idle) {
+                if since.elapsed() <= limit && lease.is_idle() {
+                    idle.push((since, lease));
+                } else {
+                    gone.push(lease);
+                }
+            }
+        }
+        drop(gone);
+    }
+
     /// A connection that is still good, if there is one.
-    pub(crate) async fn reuse(&self) -> Option<Leased> {
+    pub(crate) fn reuse(&self) -> Option<Leased> {
         loop {
-            let (since, mut lease) =
-                self.shelf.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let (since, mut lease) = self.shelf.idle().pop()?;
             if since.elapsed() > Duration::from_millis(self.shelf.idle_ms) {
                 // Those below are older still.
-                self.shelf.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                let old = std::mem::take(&mut *self.shelf.idle());
+                drop(old);
                 return None;
             }
-            if lease.sender.is_ready() {
-                return Some(lease);
-            }
-            let ready = timeout(Duration::from_millis(READY_MS), lease.sender.ready()).await;
-            if matches!(ready, Ok(Ok(()))) {
+            if lease.is_idle() {
                 return Some(lease);
             }
         }
@@ -110,21 +247,31 @@ impl Pool {
     pub(crate) async fn connect(&self) -> io::Result<Leased> {
         let epoch = self.shelf.epoch.load(Ordering::Acquire);
         let attempt = async {
-            match &self.upstream {
+            io::Result::Ok(match &self.upstream {
                 Upstream::Tcp { host, port } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     stream.set_nodelay(true)?;
-                    handshake(stream).await
+                    let (sender, connection) = handshake(stream).await?;
+                    (sender, Line::Tcp(Box::new(connection)))
                 }
-                Upstream::Unix(path) => handshake(UnixStream::connect(path).await?).await,
-            }
+                Upstream::Unix(path) => {
+                    let (sender, connection) = handshake(UnixStream::connect(path).await?).await?;
+                    (sender, Line::Unix(Box::new(connection)))
+                }
+            })
         };
         let limit = Duration::from_millis(self.connect_ms);
         let tried =
             timeout(limit, attempt).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         self.note(tried.is_ok());
-        let sender = tried?;
-        Ok(Leased { sender, epoch, shelf: Arc::clone(&self.shelf) })
+        let (sender, line) = tried?;
+        Ok(Leased {
+            sender,
+            line,
+            late: LazyTimer::default(),
+            epoch,
+            shelf: Arc::clone(&self.shelf),
+        })
     }
 
     /// True where the game accepts a connection.
@@ -162,17 +309,13 @@ impl Pool {
     }
 }
 
-async fn handshake<T>(stream: T) -> io::Result<SendRequest<Upload>>
+async fn handshake<T>(
+    stream: T,
+) -> io::Result<(SendRequest<Upload>, Connection<TokioIo<T>, Upload>)>
 where
-    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(ANSWER_HEAD_BYTES_MAX);
-    let (sender, connection) =
-        builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    // The task ends with the connection; what went wrong is told to the request that was on it.
-    tokio::spawn(async move {
-        let _ = connection.with_upgrades().await;
-    });
-    Ok(sender)
+    builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)
 }

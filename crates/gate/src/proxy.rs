@@ -16,12 +16,12 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use tokio::time::{sleep, timeout};
 
 use crate::body::{Answer, Events, Patience, Relay, Upload, UploadFate};
-use crate::core::{Core, Parked, now};
+use crate::core::{Core, Parked};
 use crate::headers;
 use crate::in_flight::InFlight;
 use crate::inject::Injector;
 use crate::pages;
-use crate::pool::Leased;
+use crate::pool::{Leased, NotSent};
 use crate::server::Peer;
 use crate::tokens::{TICKET_RENEWED_MS, jitter01, random};
 use crate::tunnel;
@@ -93,7 +93,7 @@ async fn send(
     errand: &mut Errand,
 ) -> Result<(Response<Incoming>, Leased), NoAnswer> {
     let believed = core.parsed.trusted.iter().any(|network| network.contains(errand.peer.ip));
-    let fields = headers::for_game(&mut errand.parts, &errand.who, errand.peer, believed);
+    let fields = headers::for_game(&mut errand.parts, &errand.who, &errand.peer, believed);
     let mut upload = std::mem::replace(&mut errand.upload, Upload::empty());
     let fate = upload.fate();
     let idempotent = matches!(errand.parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
@@ -104,18 +104,21 @@ async fn send(
     let mut fresh = errand.who.is_upgrade;
     let answer_limit = Duration::from_millis(core.config.limits.answer_ms);
     for _ in 0..SENDS_MAX {
-        let pooled = if fresh { None } else { core.pool.reuse().await };
+        let pooled = if fresh { None } else { core.pool.reuse() };
         let mut lease = match pooled {
             Some(lease) => lease,
             None => connect(core, errand).await?,
         };
+        if errand.who.is_upgrade {
+            // What comes after the answer's head is the tunnel's.
+            lease.run_apart();
+        }
         let request = for_game(&errand.parts, fields, upload);
-        let failed = match timeout(answer_limit, lease.sender.try_send_request(request)).await {
-            Ok(Ok(response)) => return Ok((response, lease)),
-            Ok(Err(failed)) => failed,
-            Err(_) => return Err(NoAnswer::Late),
+        let mut failed = match lease.send(request, answer_limit).await {
+            Ok(response) => return Ok((response, lease)),
+            Err(NotSent::Late) => return Err(NoAnswer::Late),
+            Err(NotSent::Broken(failed)) => failed,
         };
-        let mut failed = failed;
         fresh = true;
         match (failed.take_message(), copy.take()) {
             // Given back unsent: any method may go again.
@@ -188,15 +191,18 @@ fn relay(
     core: &Arc<Core>,
     errand: Errand,
     response: Response<Incoming>,
-    lease: Leased,
+    mut lease: Leased,
     fate: Arc<UploadFate>,
 ) -> Response<Answer> {
+    if !fate.is_finished() {
+        // The rest of the client's body must go on even while the client reads nothing.
+        lease.run_apart();
+    }
     let (mut head, body) = response.into_parts();
     headers::remove_hop_by_hop(&mut head.headers);
     head.version = Version::HTTP_11;
-    let is_html = text(&head.headers, "content-type").to_ascii_lowercase().starts_with("text/html");
-    let is_events =
-        text(&head.headers, "content-type").to_ascii_lowercase().starts_with("text/event-stream");
+    let kind = text(&head.headers, header::CONTENT_TYPE);
+    let (is_html, is_events) = (begins(kind, "text/html"), begins(kind, "text/event-stream"));
     learn_sessions(core, &errand, &head);
     if errand.ticket && !errand.guard.is_tester() {
         give_ticket(core, &errand, &mut head, is_html);
@@ -218,8 +224,14 @@ fn relay(
         patience: (!is_events).then(|| Patience::new(core.config.limits.answer_idle_ms)),
         injector,
         events: may_end.then(|| Events::new(core.phase.subscribe())),
+        broken: None,
     };
     Response::from_parts(head, Answer::relay(relay))
+}
+
+fn begins(found: &str, wanted: &str) -> bool {
+    let begin = found.as_bytes().get(..wanted.len());
+    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(wanted.as_bytes()))
 }
 
 /// Only a whole, plain page can be changed in passing.
@@ -227,7 +239,7 @@ fn can_inject(method: &Method, head: &response::Parts) -> bool {
     method != Method::HEAD
         && head.status == StatusCode::OK
         && !head.headers.contains_key(header::CONTENT_ENCODING)
-        && !text(&head.headers, "cache-control").contains("no-transform")
+        && !text(&head.headers, header::CACHE_CONTROL).contains("no-transform")
 }
 
 /// A session that the game gives to a player who is in, or who just logged in, is in, too. Others
@@ -251,11 +263,11 @@ fn learn_sessions(core: &Core, errand: &Errand, head: &response::Parts) {
 /// A ticket goes to whoever looks at a page or logs in, while anybody may come in.
 fn give_ticket(core: &Core, errand: &Errand, head: &mut response::Parts, is_html: bool) {
     let held = errand.who.ticket;
-    let at = now();
+    let at = core.clock.now();
     let stale = held.is_none_or(|ticket| at.since(ticket.issued) > TICKET_RENEWED_MS);
     let worth = head.status.as_u16() < 500 && (is_html || errand.guard.is_login);
     // A shared cache would hand one player's ticket to all.
-    let shared = text(&head.headers, "cache-control").contains("public");
+    let shared = text(&head.headers, header::CACHE_CONTROL).contains("public");
     if !stale || !worth || shared {
         return;
     }

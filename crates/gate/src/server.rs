@@ -1,11 +1,13 @@
 //! Players' connections: accepting, serving, ending.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use entracte_model::gate::PageKind;
@@ -18,18 +20,19 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::body::{Answer, Upload};
 use crate::conn::{Clocked, ConnClock, Over};
-use crate::core::{Core, Entry, now};
+use crate::core::{Core, Entry};
 use crate::own;
 use crate::pages;
 use crate::proxy::{self, Errand, Waited};
-use crate::who::{PLACE_COOKIE, Who};
+use crate::who::{CookieMemo, PLACE_COOKIE, Who};
 
 /// The pause after an error of accepting, such as too many open files.
 const ACCEPT_PAUSE_MS: u64 = 50;
@@ -43,11 +46,20 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SEND_BYTES_MAX: usize = 64 * 1024;
 
 /// The other end of a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) ip: IpAddr,
+    /// Its address as a header's value.
+    pub(crate) text: HeaderValue,
     /// The client speaks TLS to the gate itself.
     pub(crate) tls: bool,
+}
+
+impl Peer {
+    fn new(ip: IpAddr, tls: bool) -> Self {
+        let text = HeaderValue::try_from(ip.to_string()).expect("an address is plain text");
+        Self { ip, text, tls }
+    }
 }
 
 /// Serves players until the gate stops or hands its listener over, then lets what goes on finish.
@@ -125,12 +137,12 @@ async fn connection(core: Arc<Core>, stream: TcpStream, peer: SocketAddr) {
         // Whoever does not finish it speaks no TLS, and would not understand an answer.
         let Ok(Ok(stream)) = timeout(limit, handshake).await else { return };
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let peer = Peer { ip, tls: true };
+        let peer = Peer::new(ip, true);
         return Box::pin(talk(Arc::clone(&core), stream, Vec::new(), is_h2, peer)).await;
     }
     let Ok(Ok(first)) = timeout(limit, first_bytes(&stream)).await else { return };
     let is_h2 = first.starts_with(PREFACE);
-    talk(Arc::clone(&core), stream, first, is_h2, Peer { ip, tls: false }).await;
+    talk(Arc::clone(&core), stream, first, is_h2, Peer::new(ip, false)).await;
 }
 
 /// One connection more, until dropped.
@@ -193,6 +205,13 @@ where
     }
 }
 
+/// What all requests of a connection share.
+struct Here {
+    core: Arc<Core>,
+    peer: Peer,
+    memo: CookieMemo,
+}
+
 fn service(
     core: &Arc<Core>,
     clock: &Arc<ConnClock>,
@@ -204,14 +223,15 @@ fn service(
     Future: Send + 'static,
 > + use<> {
     let (core, clock) = (Arc::clone(core), Arc::clone(clock));
+    let here = Arc::new(Here { core, peer, memo: CookieMemo::default() });
     service_fn(move |request: Request<Incoming>| {
-        let (core, clock, mark) = (Arc::clone(&core), Arc::clone(&clock), clock.busy());
+        let (here, clock, mark) = (Arc::clone(&here), Arc::clone(&clock), clock.busy());
         async move {
             let is_h1 = request.version() != Version::HTTP_2;
-            let mut response = Box::pin(answer(&core, peer, request)).await;
+            let mut response = Box::pin(answer(&here, request)).await;
             if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                 clock.became_raw();
-            } else if is_h1 && *core.retired.borrow() {
+            } else if is_h1 && *here.core.retired.borrow() {
                 // The client comes back through the door, which is the successor's.
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
@@ -262,48 +282,86 @@ where
     }
 }
 
+/// What makes the task of a connection look up.
+enum Event {
+    /// The connection has ended.
+    Ended,
+    /// The gate stops, or another one has the door.
+    Told,
+    /// It is time to look at the clock.
+    Look,
+}
+
 /// Runs one connection to its end, by itself, by its clock, or by the gate's.
 async fn drive<C: Graceful>(core: &Core, clock: &ConnClock, served: C) {
     let limits = &core.config.limits;
     let mut served = pin!(served);
-    let (mut stop, mut retired) = (core.stop.subscribe(), core.retired.subscribe());
     let (mut stopping, mut ending) = (false, false);
-    let mut pause = Duration::from_millis(limits.header_ms.min(limits.keep_alive_closed_ms).max(1));
-    loop {
+    let pause = Duration::from_millis(limits.header_ms.min(limits.keep_alive_closed_ms).max(1));
+    let mut look = pin!(sleep(pause));
+    let (mut stop, mut retired) = (core.stop.subscribe(), core.retired.subscribe());
+    let (stop_said, retired_said) = (stop.clone(), retired.clone());
+    let mut told = pin!(async move {
         tokio::select! {
-            biased;
-            // Errors here are the client's: it broke off, or sent what is no HTTP.
-            _ = served.as_mut() => return,
-            _ = stop.wait_for(|stop| *stop), if !stopping => {
+            _ = stop.wait_for(|stop| *stop) => {}
+            _ = retired.wait_for(|retired| *retired), if C::SAYS_GOODBYE => {}
+        }
+    });
+    // Most wake-ups are the connection's own. The others were given this task's waker once, and
+    // are asked again only when they have something to say.
+    let mut watched = false;
+    loop {
+        let event = poll_fn(|cx| {
+            if served.as_mut().poll(cx).is_ready() {
+                // Errors here are the client's: it broke off, or sent what is no HTTP.
+                return Poll::Ready(Event::Ended);
+            }
+            let said = |said: &watch::Receiver<bool>| said.has_changed().unwrap_or(true);
+            if !stopping
+                && (!watched || said(&stop_said) || said(&retired_said))
+                && told.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Event::Told);
+            }
+            if (!watched || look.is_elapsed()) && look.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Event::Look);
+            }
+            // Without budget they were not asked, and know no waker yet.
+            watched |= has_budget_remaining();
+            Poll::Pending
+        });
+        let again = match event.await {
+            Event::Ended => return,
+            Event::Told => {
                 stopping = true;
                 served.as_mut().end();
+                continue;
             }
-            _ = retired.wait_for(|retired| *retired), if C::SAYS_GOODBYE && !stopping => {
-                stopping = true;
-                served.as_mut().end();
-            }
-            () = sleep(pause) => match clock.check(limits, core.phase().is_fenced()) {
-                Ok(again) => pause = again,
+            Event::Look => match clock.check(limits, core.phase().is_fenced()) {
+                Ok(again) => again,
                 Err(Over::Idle) if !ending => {
                     ending = true;
                     served.as_mut().end();
-                    pause = Duration::from_millis(limits.keep_alive_closed_ms.max(1_000));
+                    Duration::from_millis(limits.keep_alive_closed_ms.max(1_000))
                 }
                 Err(Over::Idle | Over::Stalled) => return,
             },
-        }
+        };
+        look.as_mut().reset(tokio::time::Instant::now() + again);
+        watched = false;
     }
 }
 
 /// Answers one request, whatever it is.
-async fn answer(core: &Arc<Core>, peer: Peer, mut request: Request<Incoming>) -> Response<Answer> {
+async fn answer(here: &Here, mut request: Request<Incoming>) -> Response<Answer> {
+    let Here { core, peer, memo } = here;
     let began = Instant::now();
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let (parts, body) = request.into_parts();
     if let Some(refusal) = refusal(&parts) {
         return refusal;
     }
-    let who = Who::of(core, &parts, &body, peer, now());
+    let who = Who::of(core, &parts, &body, peer, memo, core.clock.now());
     let logged = core.log.as_ref().map(|log| log.begin(&who, &parts));
     let response = meet(core, peer, who, parts, body, upgrade).await;
     if let (Some(log), Some(line)) = (&core.log, logged) {
@@ -336,7 +394,7 @@ fn refusal(parts: &hyper::http::request::Parts) -> Option<Response<Answer>> {
 
 async fn meet(
     core: &Arc<Core>,
-    peer: Peer,
+    peer: &Peer,
     who: Who,
     parts: hyper::http::request::Parts,
     body: Incoming,
@@ -348,11 +406,13 @@ async fn meet(
         Entry::Healthy => pages::plain(StatusCode::OK, "ok"),
         Entry::Pass { guard, ticket } => {
             let upload = Upload::new([].into(), Some(body), idle_ms);
+            let peer = peer.clone();
             proxy::forward(core, Errand { who, peer, parts, upload, upgrade, guard, ticket }).await
         }
         Entry::Park(parked) => match proxy::wait(core, &who, parked, body).await {
             Waited::Released(guard, first, rest) => {
                 let upload = Upload::new(first, rest, idle_ms);
+                let peer = peer.clone();
                 proxy::forward(
                     core,
                     Errand { who, peer, parts, upload, upgrade, guard, ticket: true },

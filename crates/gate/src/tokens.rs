@@ -60,6 +60,13 @@ pub(crate) struct Ticket {
     pub(crate) issued: UnixMs,
 }
 
+impl Ticket {
+    /// It is not too old to be believed.
+    pub(crate) fn is_valid(&self, now: UnixMs) -> bool {
+        now.since(self.issued) <= TICKET_VALID_MS
+    }
+}
+
 /// A place in the waiting room that was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -170,7 +177,7 @@ impl Keys {
         let (issued, id) = payload.split_first_chunk::<8>()?;
         let issued = UnixMs(i64::from_be_bytes(*issued));
         let id = id.try_into().ok()?;
-        (now.since(issued) <= TICKET_VALID_MS).then_some(Ticket { id, issued })
+        Some(Ticket { id, issued }).filter(|ticket| ticket.is_valid(now))
     }
 
     /// A tester's pass until `expires`, for one host name or for all (`*`).

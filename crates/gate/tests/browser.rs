@@ -258,6 +258,18 @@ fn players_in_the_game_see_a_banner_before_a_closing_and_once_what_is_new() {
         "the game's own style changed"
     );
 
+    // The login closes: who is in goes on playing, and is asked to come to an end, in words.
+    gate.set_with(Phase::Draining, |goal| goal.deadline = Some(now + 3_500_000));
+    browser.open(&url(&gate, "/"));
+    let ending = BANNER.replace(
+        "return bar ? bar.textContent : ''",
+        "return bar && bar.textContent.includes('Merci de terminer ce que vous faites') && bar.textContent",
+    );
+    let shown = browser.wait_for("the word to who is in", &ending);
+    assert!(!shown.as_str().unwrap().contains("dans 5"), "{shown}");
+    assert!(browser.text().contains("game"), "a player who is in sees the page");
+    assert_eq!(browser.accessibility_of("body > div"), Vec::<String>::new());
+
     // Closed and opened again with the new version: told once.
     gate.set(Phase::Closed);
     gate.set_with(Phase::Open, |goal| {

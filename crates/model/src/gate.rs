@@ -350,9 +350,46 @@ pub fn due(state: &State, now: UnixMs) -> Option<(u64, Phase)> {
     }
 }
 
+/// How much of its usual traffic a game is given at once when it opens again, in milliseconds of it.
+pub const AT_ONCE_MS: u64 = 100;
+/// What any game takes at once.
+pub const AT_ONCE_LEAST: usize = 10;
+
+/// How many of the `parked` may go the moment that the gate opens; the others follow at a bounded
+/// rate. Requests that arrived in a tenth of a second, at the rate that the game is used to, are no
+/// herd: they would have been in it together anyway. To let them go one after another would make the
+/// last of a few wait as long again as the first.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+pub fn let_go_at_once(parked: usize, usual_per_s: f64) -> usize {
+    // What is no number, or below zero, becomes 0; what is too large, the largest.
+    let usual = (usual_per_s * AT_ONCE_MS as f64 / 1_000.0).ceil() as usize;
+    parked.min(usual.max(AT_ONCE_LEAST))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_few_go_at_once_a_herd_does_not() {
+        let cases = [
+            (0, 200.0, 0),
+            (7, 0.0, 7),
+            (10, 0.0, 10),
+            (1_000, 0.0, AT_ONCE_LEAST),
+            (18, 200.0, 18),
+            (1_000, 200.0, 20),
+            (1_000, 201.0, 21),
+            (1_000, 5_000.0, 500),
+            (300, 5_000.0, 300),
+            (1_000, f64::NAN, AT_ONCE_LEAST),
+            (1_000, -3.0, AT_ONCE_LEAST),
+            (1_000, f64::INFINITY, 1_000),
+        ];
+        for (parked, usual_per_s, expected) in cases {
+            assert_eq!(let_go_at_once(parked, usual_per_s), expected, "{parked}, {usual_per_s}");
+        }
+    }
 
     const NOW: UnixMs = UnixMs(1_000_000);
 

@@ -16,6 +16,7 @@ pub mod schema;
 pub mod time;
 pub mod verdict;
 pub mod version;
+pub mod way;
 
 pub use hash::Hash;
 pub use manifest::Manifest;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::record::Base;
 use crate::time::human_ms;
+use crate::way::Choice;
 
 /// The format of plans that this program writes, and the newest that it carries out.
 pub const FORMAT: u32 = 1;
@@ -82,6 +83,10 @@ pub struct Plan {
     pub steps: Vec<Planned>,
     /// How long players will find the game closed.
     pub closed: Range,
+    /// The way to the rollback point, and what the others would cost. Nothing where the plan takes
+    /// none, or where the database could not be asked when it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<Choice>,
 }
 
 /// Where a plan takes its new tree from.

@@ -69,6 +69,7 @@ fn plan_of(steps: &[Step]) -> Plan {
             .map(|step| Planned { step: *step, expected: Range::default() })
             .collect(),
         closed: Range::default(),
+        point: None,
     }
 }
 

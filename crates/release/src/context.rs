@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use entracte_backup::Repository;
 use entracte_db::Database;
-use entracte_gate::control::Client;
+use entracte_gate::external::{Capabilities, GateDriver};
 use entracte_host::hook::Ending;
 use entracte_host::local::Local;
 use entracte_host::op::{Host, Op, Reply};
@@ -20,7 +20,7 @@ use crate::store::Store;
 use crate::target::Target;
 
 /// The shortest time between two progress entries of one step, in milliseconds: progress is for
-/// people, and each entry is synced to disk.
+/// people.
 const PROGRESS_EVERY_MS: u64 = 250;
 /// How often a waiting step looks whether it waited long enough, in milliseconds.
 pub(crate) const POLL_MS: u64 = 50;
@@ -60,7 +60,15 @@ impl<'a> Context<'a> {
     /// the next real entry meets the same disk and does fail.
     pub(crate) fn say(&mut self, level: Level, text: impl Into<String>) {
         let event = Event::Said { step: Some(self.step), level, text: text.into() };
-        let _ = self.store.append(&self.plan, now(), &event);
+        self.note(&event);
+    }
+
+    /// Writes down what changes no state. It survives the death of this process; on the disk it is
+    /// with the next entry that does, so a power cut can cost the last words. Inside the closed
+    /// window each wait for the disk is time that players wait.
+    fn note(&mut self, event: &Event) {
+        let plan = &self.plan;
+        let _ = self.store.without_waiting(|store| store.append(plan, now(), event));
     }
 
     pub(crate) fn info(&mut self, text: impl Into<String>) {
@@ -81,7 +89,7 @@ impl<'a> Context<'a> {
             unit: unit.to_owned(),
             note: note.to_owned(),
         };
-        let _ = self.store.append(&self.plan, now(), &event);
+        self.note(&event);
     }
 
     /// Fails where somebody asked to stop.
@@ -89,9 +97,14 @@ impl<'a> Context<'a> {
         if self.stop.load(Ordering::SeqCst) { Err(stopped(doing)) } else { Ok(()) }
     }
 
-    /// The gate's control socket.
-    pub(crate) fn gate(&self) -> Client {
-        Client::new(&self.target.gate_socket)
+    /// The gate, or the server in its place.
+    pub(crate) fn gate(&self) -> Box<dyn GateDriver> {
+        crate::front::driver(self.target)
+    }
+
+    /// What that can do.
+    pub(crate) fn gate_can(&self) -> Capabilities {
+        crate::front::capabilities(self.target)
     }
 
     /// A fresh connection to the game's database.

@@ -1,6 +1,6 @@
 //! What a release asks of the gate.
 
-use entracte_gate::control::Status;
+use entracte_gate::external::Standing;
 use entracte_model::UnixMs;
 use entracte_model::gate::{Goal, Phase};
 use entracte_model::journal::Fault;
@@ -14,7 +14,7 @@ pub(crate) fn set(
     cx: &mut Context<'_>,
     phase: Phase,
     edit: impl FnOnce(&mut Goal),
-) -> Result<Status, Fault> {
+) -> Result<Standing, Fault> {
     let gate = cx.gate();
     let generation = gate.next_generation().doing("asking the gate for its generation")?;
     let reason = format!("release {} to {}", cx.plan.id, cx.plan.to.version);
@@ -61,9 +61,9 @@ pub(crate) fn show_progress(cx: &mut Context<'_>, step: Step) {
     });
 }
 
-/// What the gate's own state file says, for when the gate itself does not answer.
+/// What the gate last wrote down, for when it does not answer itself.
 pub(crate) fn last_known(cx: &Context<'_>) -> Option<Goal> {
-    entracte_gate::last_state(&cx.target.gate_state).map(|state| state.goal)
+    cx.gate().last_known().map(|state| state.goal)
 }
 
 /// Whether this release asked for the goal.

@@ -9,6 +9,7 @@ mod context;
 pub mod drift;
 pub mod engine;
 pub mod fault;
+pub mod front;
 mod gate_goal;
 pub mod history;
 mod messages;
@@ -21,6 +22,7 @@ pub mod smoke;
 mod steps;
 pub mod store;
 pub mod target;
+mod ways;
 
 pub use engine::{Ended, EngineError, Wishes, run};
 pub use store::{Store, StoreError};

@@ -6,11 +6,13 @@ use std::path::Path;
 use entracte_model::plan::{FORMAT, Plan, Planned, Range, ReleaseId, Source, Step};
 use entracte_model::record::Record;
 use entracte_model::time::human_ms;
+use entracte_model::way::Choice;
 
 use crate::history;
 use crate::rehearse::{self, Rehearsal};
 use crate::store::{Store, StoreError};
 use crate::target::Target;
+use crate::ways;
 
 /// Why nothing can be planned.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +53,12 @@ pub fn deploy(
         false => &[Step::WindowCopy {}, Step::Migrate {}],
     };
     let rehearsal = rehearse::last(store, &record.version.to_string())?;
-    let steps = steps(target, store, data, rehearsal.as_ref())?;
+    let point = match data.is_empty() {
+        true => None,
+        false => ways::choose(target, store, rehearsal.as_ref())?,
+    };
+    let steps =
+        steps(target, store, data, Known { rehearsal: rehearsal.as_ref(), point: point.as_ref() })?;
     Ok(Plan {
         format: FORMAT,
         id: store.next_release()?,
@@ -67,6 +74,7 @@ pub fn deploy(
         scripts: record.scripts.iter().map(|script| script.name.to_string()).collect(),
         closed: Plan::closed_of(&steps),
         steps,
+        point,
     })
 }
 
@@ -95,7 +103,8 @@ pub fn rollback(
     }
     let to = undone.from.clone().ok_or(PlanError::First(current.release))?;
     let data: &[Step] = if with_data { &[Step::WindowCopy {}, Step::Restore {}] } else { &[] };
-    let steps = steps(target, store, data, None)?;
+    let point = if with_data { ways::choose(target, store, None)? } else { None };
+    let steps = steps(target, store, data, Known { rehearsal: None, point: point.as_ref() })?;
     Ok(Plan {
         format: FORMAT,
         id: store.next_release()?,
@@ -108,24 +117,33 @@ pub fn rollback(
         scripts: vec![],
         closed: Plan::closed_of(&steps),
         steps,
+        point,
     })
 }
 
+/// What is known beforehand of how long steps take.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    rehearsal: Option<&'a Rehearsal>,
+    point: Option<&'a Choice>,
+}
+
 /// All steps, with `data` being those that touch the database. Where there are none and the window
-/// should be over before players notice, requests wait instead of meeting a closed game.
+/// should be over before players notice, requests wait instead of meeting a closed game, if the gate
+/// is one that can let them.
 fn steps(
     target: &Target,
     store: &Store,
     data: &[Step],
-    rehearsal: Option<&Rehearsal>,
+    known: Known<'_>,
 ) -> Result<Vec<Planned>, StoreError> {
     let with = |closing: &[Step]| {
         let before = [Step::Preflight {}, Step::Stage {}, Step::Backup {}];
         let all = [&before, closing, data, &[Step::Switch {}], &opening(target)].concat();
-        expect(&all, store, rehearsal)
+        expect(&all, store, known)
     };
     let limit_ms = target.pace.hold_ms;
-    if data.is_empty() && limit_ms > 0 {
+    if data.is_empty() && limit_ms > 0 && crate::front::capabilities(target).can_hold {
         let held = with(&[Step::Hold { limit_ms }])?;
         if Plan::closed_of(&held).p90_ms <= limit_ms {
             return Ok(held);
@@ -134,12 +152,19 @@ fn steps(
     with(&closing(target))
 }
 
-fn closing(target: &Target) -> [Step; 3] {
-    [
-        Step::Announce { notice_ms: target.pace.notice_ms },
-        Step::Drain { deadline_ms: target.pace.drain_ms },
-        Step::Close {},
-    ]
+fn closing(target: &Target) -> Vec<Step> {
+    // A server that was told neither logins nor session cookies could close nothing, nor count who
+    // is left: to wait for that would only be a wait.
+    let drains = target
+        .front
+        .as_ref()
+        .is_none_or(|front| !(front.login.is_empty() && front.session_cookies.is_empty()));
+    let drain = drains.then_some(Step::Drain { deadline_ms: target.pace.drain_ms });
+    [Step::Announce { notice_ms: target.pace.notice_ms }]
+        .into_iter()
+        .chain(drain)
+        .chain([Step::Close {}])
+        .collect()
 }
 
 fn opening(target: &Target) -> [Step; 5] {
@@ -154,32 +179,31 @@ fn opening(target: &Target) -> [Step; 5] {
 
 /// Adds to each step what it should take: as configured where that decides, as rehearsed where
 /// it was, as the last releases took, and a plain guess for the very first.
-fn expect(
-    steps: &[Step],
-    store: &Store,
-    rehearsal: Option<&Rehearsal>,
-) -> Result<Vec<Planned>, StoreError> {
+fn expect(steps: &[Step], store: &Store, known: Known<'_>) -> Result<Vec<Planned>, StoreError> {
     let past = history::past(store)?;
-    let planned =
-        |step: &Step| Planned { step: *step, expected: expected(*step, &past, rehearsal) };
+    let planned = |step: &Step| Planned { step: *step, expected: expected(*step, &past, known) };
     Ok(steps.iter().map(planned).collect())
 }
 
-fn expected(
-    step: Step,
-    past: &BTreeMap<&'static str, Vec<u64>>,
-    rehearsal: Option<&Rehearsal>,
-) -> Range {
+fn expected(step: Step, past: &BTreeMap<&'static str, Vec<u64>>, known: Known<'_>) -> Range {
     let exactly = |ms| Range { p50_ms: ms, p90_ms: ms };
-    match (step, rehearsal) {
+    let point = known.point.and_then(Choice::taken);
+    match (step, known.rehearsal) {
         (Step::Announce { notice_ms }, _) => return exactly(notice_ms),
         (Step::Watch { for_ms }, _) => return exactly(for_ms),
         (Step::Migrate {}, Some(rehearsal)) => return around(rehearsal.migrate_ms),
-        (Step::WindowCopy {}, Some(rehearsal)) => return around(rehearsal.point_ms),
+        (Step::WindowCopy {}, Some(rehearsal)) if point.is_none() => {
+            return around(rehearsal.point_ms);
+        }
+        (Step::WindowCopy {}, _) => {
+            if let Some(point) = point {
+                return around(point.window_ms);
+            }
+        }
         _ => {}
     }
-    let known = past.get(step.name()).and_then(|durations| history::range(durations));
-    known.unwrap_or_else(|| around(guess_ms(step)))
+    let past = past.get(step.name()).and_then(|durations| history::range(durations));
+    past.unwrap_or_else(|| around(guess_ms(step)))
 }
 
 /// One figure says little about the next run: nine of ten should stay within three times.
@@ -256,7 +280,10 @@ pub fn what(step: Step, plan: &Plan) -> String {
         Step::Drain { .. } => "close the login; players who are in finish".into(),
         Step::Close {} => "close the game, stop workers, prove that nobody writes".into(),
         Step::Hold { .. } => "let requests wait inside the gate, stop workers".into(),
-        Step::WindowCopy {} => "take the exact point that the database can return to".into(),
+        Step::WindowCopy {} => match plan.point.as_ref().and_then(Choice::taken) {
+            Some(point) => format!("take the exact rollback point: {}", point.way.what()),
+            None => "take the exact point that the database can return to".into(),
+        },
         Step::Migrate {} => format!("run {}", plan.scripts.join(", ")),
         Step::Restore {} => "bring the database back to its earlier rollback point".into(),
         Step::Switch {} => "exchange the trees and reload".into(),

@@ -195,6 +195,11 @@ impl Check {
         }
     }
 
+    /// Whether it asks the database.
+    pub(crate) fn asks_database(&self) -> bool {
+        matches!(self, Check::Sql(_))
+    }
+
     /// Whether it is a page that tells one version from another.
     pub(crate) fn tells_version(&self) -> bool {
         match self {

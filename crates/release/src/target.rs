@@ -33,13 +33,17 @@ pub struct Target {
     pub hardlink: bool,
     /// The game's database, if it has one.
     pub database: Option<entracte_db::Settings>,
+    /// The way to the rollback point, where the configuration asks for one.
+    pub point: Option<entracte_model::way::Way>,
     /// What stands for what in the scripts (`%PREFIX%`).
     pub placeholders: entracte_db::Placeholders,
-    /// Where the gate's control socket is.
+    /// The web server that the team keeps as its gate; nothing where that is our own.
+    pub front: Option<entracte_gate::external::Settings>,
+    /// Where our own gate's control socket is.
     pub gate_socket: PathBuf,
-    /// The folder in which the gate keeps its state.
+    /// The folder in which our own gate keeps its state.
     pub gate_state: PathBuf,
-    /// The address at which the gate listens, such as `http://127.0.0.1:8080`.
+    /// The address at which the gate, or the server in its place, listens, such as `http://127.0.0.1:8080`.
     pub gate_url: String,
     /// Public keys whose packages production takes.
     pub trusted_keys: Vec<String>,

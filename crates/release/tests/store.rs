@@ -38,6 +38,7 @@ fn plan(id: u64) -> Plan {
         scripts: vec![],
         steps: steps.map(|step| Planned { step, expected: Range::default() }).to_vec(),
         closed: Range::default(),
+        point: None,
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod bulk;
 pub mod cron;
+pub mod fronts;
 pub mod http;
 pub mod machine;
 pub mod mariadb;

@@ -20,10 +20,13 @@ const fn package(name: &'static str, program: &'static str, used_for: &'static s
 
 /// Everything that the tests need beyond Rust and a C compiler.
 const PACKAGES: &[Package] = &[
+    package("apache2", "apache2", "releases behind a server that the team keeps"),
+    package("caddy", "caddy", "releases behind a server that the team keeps"),
     package("chromium", "chromium", "the players' pages in a real browser"),
     package("chromium-driver", "chromedriver", "driving it"),
     package("curl", "curl", "the release by hand that ours is compared with"),
     package("git", "git", "finding files that nobody committed"),
+    package("haproxy", "haproxy", "releases behind a server that the team keeps"),
     package("mariadb-client", "mariadb-dump", "dumps, and the client that ours is compared with"),
     package("mariadb-server", "mariadbd", "a real database"),
     package("minisign", "minisign", "verifying our signatures with the ordinary tool"),
@@ -88,8 +91,8 @@ fn install(missing: &[&Package]) -> Result<(), String> {
         println!("  {:16} {}", package.name, package.used_for);
     }
     println!(
-        "with {}apt-get. (Debian starts nginx, php-fpm and MariaDB when it installs them; the tests \
-         use servers of their own, so you may stop and disable those.)",
+        "with {}apt-get. (Debian starts nginx, Apache, Caddy, HAProxy, php-fpm and MariaDB when it installs them; the \
+         tests use servers of their own, so you may stop and disable those.)",
         if is_root { "" } else { "sudo " }
     );
     let names = missing.iter().map(|package| package.name);

@@ -26,6 +26,8 @@ const FIRST_LINE_BYTES_MAX: usize = 256;
 pub(super) enum Scope {
     /// Tables and their rows, in statements as long as the server likes: quick to load.
     TablesOnly,
+    /// The same as of one moment, and the place in the binary log that belongs to it.
+    TablesAtPlace,
     /// Everything, a statement for each row in the order of the key: a day's change stays a
     /// small change of the dump.
     Everything,
@@ -48,6 +50,9 @@ pub(super) fn write(
         "--quick",
         "--no-tablespaces",
         "--skip-dump-date",
+        // Under a lock of its own table alone, a table whose numbers come from a sequence takes
+        // no rows.
+        "--skip-add-locks",
         "--max-allowed-packet=1G",
     ]);
     let transactional = definitions.tables.iter().all(|table| table.engine == "InnoDB");
@@ -61,7 +66,10 @@ pub(super) fn write(
         command.arg("--dump-history");
     }
     match scope {
-        Scope::TablesOnly => {
+        Scope::TablesOnly | Scope::TablesAtPlace => {
+            if scope == Scope::TablesAtPlace {
+                command.arg("--master-data=2");
+            }
             command.args(["--skip-triggers", "--skip-routines", "--skip-events"]);
             command.arg(&settings.database);
             command.args(definitions.tables.iter().map(|table| &table.name));

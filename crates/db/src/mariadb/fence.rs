@@ -10,8 +10,10 @@ use super::rights::Rights;
 use super::sessions::{self, Other};
 use crate::database::FenceProof;
 use crate::error::{DbError, EngineError, Session};
+use crate::script::excerpt;
 use crate::settings::MariadbSettings;
 
+const EXCERPT_CHARS_MAX: usize = 80;
 const POLL_MS: u64 = 50;
 /// The time between two readings of counters that have to be equal.
 const QUIET_MS: u64 = 120;
@@ -47,19 +49,40 @@ fn plan(
             }
         }
     }
-    let enabled = "SELECT COUNT(*) FROM information_schema.EVENTS
-                   WHERE EVENT_SCHEMA = DATABASE() AND STATUS = 'ENABLED'";
-    let events = server.text_for(enabled, "looking at the events")?;
-    let scheduler = server.text_for("SELECT @@GLOBAL.event_scheduler", "looking at the events")?;
-    if events != "0" && scheduler == "ON" {
+    let events = firing_events(server)?;
+    if !events.is_empty() {
         if rights.global("SUPER") {
             proof.event_scheduler_off = true;
         } else {
-            let note = format!("without SUPER {events} enabled events go on firing");
+            let names: Vec<&str> = events.iter().map(|event| event.user.as_str()).collect();
+            let note = format!(
+                "{} may fire while the game is closed: GRANT SUPER ON *.* TO {own}, or switch it \
+                 off in workers_stop",
+                names.join(", ")
+            );
             proof.notes.push(note);
         }
     }
     Ok(rights)
+}
+
+/// The events of the database that its server's scheduler executes, as those who may write.
+fn firing_events(server: &mut Server) -> Result<Vec<Session>, DbError> {
+    const DOING: &str = "looking at the events";
+    if server.text_for("SELECT @@GLOBAL.event_scheduler", DOING)? != "ON" {
+        return Ok(Vec::new());
+    }
+    let enabled = "SELECT EVENT_NAME, DEFINER, COALESCE(CONCAT('every ', INTERVAL_VALUE, ' ',
+                     INTERVAL_FIELD), 'once'), EVENT_DEFINITION FROM information_schema.EVENTS
+                   WHERE EVENT_SCHEMA = DATABASE() AND STATUS = 'ENABLED' ORDER BY EVENT_NAME";
+    let event = |row: &Row| Session {
+        id: 0,
+        user: format!("the event {} of {}", column(row, 0), column(row, 1)),
+        host: "the server's scheduler".to_owned(),
+        doing: format!("{}: {}", column(row, 2), excerpt(&column(row, 3), EXCERPT_CHARS_MAX)),
+        since_s: None,
+    };
+    Ok(server.rows_for(enabled, DOING)?.iter().map(event).collect())
 }
 
 pub(super) fn fence(
@@ -260,8 +283,24 @@ fn prove(
             say("waiting until nothing changes any more");
         }
         if Instant::now() >= deadline {
-            let others = concerned(server, settings)?;
-            return Err(still_writing(others.into_iter().map(|other| other.session).collect()));
+            let mut sessions: Vec<Session> =
+                concerned(server, settings)?.into_iter().map(|other| other.session).collect();
+            let events =
+                if proof.event_scheduler_off { Vec::new() } else { firing_events(server)? };
+            if events.is_empty() {
+                return Err(still_writing(sessions));
+            }
+            // First: a list of many names is cut.
+            sessions.splice(0..0, events);
+            let own = server.text_for("SELECT CURRENT_USER()", "reading the account")?;
+            return Err(DbError::StillWriting {
+                sessions,
+                hint: format!(
+                    "GRANT SUPER ON *.* TO {}, so that a release switches the scheduler off; or \
+                     ALTER EVENT ... DISABLE in workers_stop and ENABLE in workers_start",
+                    account(&own)
+                ),
+            });
         }
     }
 }

@@ -1,5 +1,6 @@
 //! MariaDB and MySQL.
 
+mod binlog;
 mod connect;
 mod definitions;
 mod dump;
@@ -7,6 +8,7 @@ mod fence;
 mod orphans;
 mod point;
 mod point_ahead;
+mod point_binlog;
 mod point_dump;
 mod point_files;
 mod rebuild;
@@ -17,6 +19,7 @@ mod sessions;
 mod snapshot;
 mod sums;
 mod waiting;
+mod ways;
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -24,6 +27,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use entracte_model::schema::Schema;
+use entracte_model::way::{Offer, Wish};
 
 use self::definitions::Definitions;
 use crate::contents::{Contents, Counting, Form};
@@ -46,13 +50,14 @@ pub(crate) use self::snapshot::{copy_definitions, seed_table, snapshot};
 #[derive(Debug)]
 pub(crate) struct Mariadb {
     settings: MariadbSettings,
+    wish: Wish,
 }
 
 impl Mariadb {
     /// Enters the database once to see that it is there.
     pub(crate) fn open(settings: &MariadbSettings) -> Result<Self, DbError> {
         connect::plain(settings)?;
-        Ok(Self { settings: settings.clone() })
+        Ok(Self { settings: settings.clone(), wish: Wish::Any })
     }
 }
 
@@ -85,12 +90,20 @@ impl Database for Mariadb {
         fence::unfence(&self.settings, proof)
     }
 
+    fn wish_for(&mut self, wish: Wish) {
+        self.wish = wish;
+    }
+
+    fn ways(&mut self, dir: &Path) -> Result<Vec<Offer>, DbError> {
+        ways::offers(&self.settings, dir)
+    }
+
     fn prepare_point(
         &mut self,
         dir: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Option<u64>, DbError> {
-        point::prepare(&self.settings, dir, progress)
+        point::prepare(&self.settings, self.wish, dir, progress)
     }
 
     fn take_point(
@@ -98,7 +111,7 @@ impl Database for Mariadb {
         dir: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Point, DbError> {
-        point::take(&self.settings, dir, progress)
+        point::take(&self.settings, self.wish, dir, progress)
     }
 
     fn probe_point(&mut self, dir: &Path) -> Result<Option<Point>, DbError> {

@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use entracte_model::Hash;
+use entracte_model::way::{Way, Wish};
 use serde::{Deserialize, Serialize};
 
 use super::connect::{self, Server, literal};
 use super::definitions::{self, Definitions, Table};
+use super::point_binlog::Events;
 use super::rights::Rights;
-use super::{orphans, point_ahead, point_dump, point_files, rebuild};
+use super::{orphans, point_ahead, point_binlog, point_dump, point_files, rebuild};
 use crate::database::Progress;
 use crate::error::DbError;
-use crate::files::{private_dir, write_durably};
+use crate::files::{private_dir, remove_tree_if_there, write_durably};
 use crate::point::{self, Point, PointWay};
 use crate::settings::MariadbSettings;
 
@@ -46,6 +48,9 @@ pub struct MariadbPoint {
     /// The tables that lie in a dump beside the files of the others.
     #[serde(default)]
     pub dumped: Vec<String>,
+    /// What the server logged between the dump and the fence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) events: Option<Events>,
 }
 
 /// How the tables of a point are kept.
@@ -68,15 +73,22 @@ impl<'a> Parts<'a> {
 /// Copies the table files ahead of the window, as far as they will be what the point is made of.
 pub(super) fn prepare(
     settings: &MariadbSettings,
+    wish: Wish,
     dir: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<u64>, DbError> {
     let mut server = connect::admin(settings)?;
-    let tables = definitions::tables(&mut server)?;
     let rights = Rights::read(&mut server, &settings.database)?;
-    let Ok(data_dir) = point_files::possible(&mut server, settings, &rights)? else {
-        return Ok(None);
+    let files = point_files::possible(&mut server, settings, &rights)?;
+    let (true, Ok(data_dir)) = (wish.allows(Way::Files), files) else {
+        let definitions = Definitions::read(&mut server)?;
+        let obstacle = point_binlog::obstacle(&mut server, settings, &rights, &definitions.tables)?;
+        if obstacle.is_some() || !wish.allows(Way::Binlog) {
+            return Ok(None);
+        }
+        return point_binlog::prepare(&mut server, settings, &definitions, dir, progress);
     };
+    let tables = definitions::tables(&mut server)?;
     let others = point_files::without_files(&mut server, &tables)?;
     let ours =
         |table: &&Table| !others.contains_key(&table.name) && point_files::has_whole_pages(table);
@@ -88,6 +100,7 @@ pub(super) fn prepare(
 
 pub(super) fn take(
     settings: &MariadbSettings,
+    wish: Wish,
     dir: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Point, DbError> {
@@ -97,63 +110,135 @@ pub(super) fn take(
     let rights = Rights::read(&mut server, &settings.database)?;
     check(&definitions, &rights)?;
     let version = server.text_for("SELECT VERSION()", "reading the version")?;
-    let tables = definitions.tables.len() as u64;
-    let mut notes = Vec::new();
-    let files = match point_files::possible(&mut server, settings, &rights)? {
-        Ok(data_dir) => files(&mut server, settings, &data_dir, &definitions, dir, progress)?,
-        Err(why) => Err(why),
+    let mut about = MariadbPoint {
+        version,
+        tables: definitions.tables.len() as u64,
+        dumped: Vec::new(),
+        events: None,
+    };
+    let mut taking = Taking { server: &mut server, settings, definitions: &definitions, dir };
+    let (mut notes, mut why) = (Vec::new(), Vec::new());
+    let files = match wish.allows(Way::Files) {
+        true => taking.files(&rights, progress)?,
+        false => Err("another way is wished for".to_owned()),
     };
     let (way, bytes) = match files {
-        Ok((dumped, mut bytes)) => {
-            if !dumped.is_empty() {
-                notes.extend(dumped.iter().map(|(name, why)| {
-                    format!("dumped beside the files of the others: the table {name} {why}")
-                }));
-                let parts = Parts::of(&definitions, |name| dumped.contains_key(name));
-                bytes += point_dump::take(settings, &parts.dump, dir, progress)?;
-            }
-            let dumped = dumped.into_keys().collect();
-            (PointWay::MariadbFiles(MariadbPoint { version, tables, dumped }), bytes)
+        Ok((dumped, bytes)) => {
+            notes.extend(dumped.iter().map(|(name, why)| {
+                format!("dumped beside the files of the others: the table {name} {why}")
+            }));
+            about.dumped = dumped.into_keys().collect();
+            notes.extend(rounded(&definitions, |name| about.dumped.iter().any(|d| d == name)));
+            (PointWay::MariadbFiles(about), bytes)
         }
-        Err(why) => {
-            notes.push(format!("taken as a dump: {why}"));
-            let bytes = point_dump::take(settings, &definitions, dir, progress)?;
-            let dumped = Vec::new();
-            (PointWay::MariadbDump(MariadbPoint { version, tables, dumped }), bytes)
+        Err(no_files) => {
+            why.push(no_files);
+            let logged = match wish.allows(Way::Binlog) {
+                true => taking.binlog(&rights, progress)?,
+                false => Err("another way is wished for".to_owned()),
+            };
+            match logged {
+                Ok((events, bytes)) => {
+                    about.events = Some(events);
+                    (PointWay::MariadbBinlog(about), bytes)
+                }
+                Err(no_log) => {
+                    why.push(no_log);
+                    if !wish.allows(Way::Dump) {
+                        return Err(point::not_as_wished(wish, &why.join("; ")));
+                    }
+                    notes.push(format!("taken as a dump: {}", why.join("; ")));
+                    notes.extend(rounded(&definitions, |_| true));
+                    let bytes = point_dump::take(settings, &definitions, dir, progress)?;
+                    (PointWay::MariadbDump(about), bytes)
+                }
+            }
         }
     };
-    point_ahead::discard(dir)?;
+    remove_tree_if_there(&dir.join("ahead"))?;
     let json = serde_json::to_vec(&definitions).expect("definitions are texts and numbers");
     write_durably(&dir.join(DEFINITIONS), &json)?;
     point::complete(dir, connect::target(settings), way, bytes, notes, Some(Hash::of(&json)))
 }
 
-/// The tables that could not be had as files, and the size of the others. The inner error says
-/// why none could.
-#[expect(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
-fn files(
-    server: &mut Server,
-    settings: &MariadbSettings,
-    data_dir: &Path,
-    definitions: &Definitions,
-    dir: &Path,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Result<(BTreeMap<String, String>, u64), String>, DbError> {
-    let dumped = point_files::without_files(server, &definitions.tables)?;
-    if let (Some((name, why)), true) =
-        (dumped.first_key_value(), dumped.len() == definitions.tables.len())
-    {
-        return Ok(Err(format!("the table {name} {why}, and so are the others")));
-    }
-    let parts = Parts::of(definitions, |name| dumped.contains_key(name));
-    let database = connect::target(settings);
-    match point_files::take(server, data_dir, &database, &parts.files, dir, progress) {
-        Ok(bytes) => Ok(Ok((dumped, bytes))),
-        Err(error) => {
-            point_files::give_up(server, dir)?;
-            Ok(Err(format!("the table files could not be copied: {error}")))
+/// What the ways share while a point is taken. An inner error says why a way was not possible.
+struct Taking<'a> {
+    server: &'a mut Server,
+    settings: &'a MariadbSettings,
+    definitions: &'a Definitions,
+    dir: &'a Path,
+}
+
+impl Taking<'_> {
+    /// The tables that could not be had as files and lie in a dump, and the size of everything.
+    #[expect(clippy::type_complexity, reason = "one caller, which takes it apart at once")]
+    fn files(
+        &mut self,
+        rights: &Rights,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Result<(BTreeMap<String, String>, u64), String>, DbError> {
+        let data_dir = match point_files::possible(self.server, self.settings, rights)? {
+            Ok(data_dir) => data_dir,
+            Err(why) => return Ok(Err(why)),
+        };
+        let definitions = self.definitions;
+        let dumped = point_files::without_files(self.server, &definitions.tables)?;
+        if let (Some((name, why)), true) =
+            (dumped.first_key_value(), dumped.len() == definitions.tables.len())
+        {
+            return Ok(Err(format!("the table {name} {why}, and so are the others")));
+        }
+        let parts = Parts::of(definitions, |name| dumped.contains_key(name));
+        let database = connect::target(self.settings);
+        let copied = point_files::take(
+            self.server,
+            self.settings,
+            &data_dir,
+            &database,
+            &parts.files,
+            self.dir,
+            progress,
+        );
+        match copied {
+            Ok(mut bytes) => {
+                if !dumped.is_empty() {
+                    bytes += point_dump::take(self.settings, &parts.dump, self.dir, progress)?;
+                }
+                Ok(Ok((dumped, bytes)))
+            }
+            Err(error) => {
+                point_files::give_up(self.server, self.dir)?;
+                Ok(Err(format!("the table files could not be copied: {error}")))
+            }
         }
     }
+
+    fn binlog(
+        &mut self,
+        rights: &Rights,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Result<(Events, u64), String>, DbError> {
+        let tables = &self.definitions.tables;
+        match point_binlog::obstacle(self.server, self.settings, rights, tables)? {
+            Some(why) => Ok(Err(why)),
+            None => {
+                let (server, definitions) = (&mut *self.server, self.definitions);
+                point_binlog::take(server, self.settings, definitions, self.dir, progress)
+            }
+        }
+    }
+}
+
+/// What a dump of these tables does not bring back exactly.
+fn rounded(definitions: &Definitions, is_dumped: impl Fn(&str) -> bool) -> Vec<String> {
+    let tables = definitions.tables.iter().filter(|table| is_dumped(&table.name));
+    let said = |table: &Table| {
+        let name = &table.name;
+        format!(
+            "FLOAT columns of {name} would come back rounded to six digits, as dumps write them"
+        )
+    };
+    tables.filter(|table| table.has_floats()).map(said).collect()
 }
 
 /// Refuses now what a restore could not bring back exactly.
@@ -223,6 +308,15 @@ pub(super) fn restore(
         }
         PointWay::MariadbDump(_) => {
             point_dump::restore(settings, &definitions, &point.dir, progress)?;
+        }
+        PointWay::MariadbBinlog(about) => {
+            point_dump::restore(settings, &definitions, &point.dir, progress)?;
+            if let Some(events) = &about.events {
+                point_binlog::replay(settings, events, &point.dir, progress)?;
+            }
+            // The log told of these, too, as far as they had been used up by then.
+            rebuild::drop_sequences(&mut server, &definitions.sequences)?;
+            rebuild::sequences(&mut server, &definitions.sequences)?;
         }
         PointWay::SqliteCopy { .. } | PointWay::PostgresClone(_) | PointWay::PostgresDump(_) => {
             return Err(DbError::BadPoint {

@@ -136,13 +136,6 @@ pub(super) fn page_bytes(server: &mut Server) -> Result<Option<u64>, DbError> {
     server_number(server, "SELECT @@innodb_page_size")
 }
 
-/// Removes all copies.
-pub(super) fn discard(dir: &Path) -> Result<(), DbError> {
-    let folder = dir.join(AHEAD);
-    remove_if_there(&folder.join(LEDGER))?;
-    remove_tree_if_there(&folder)
-}
-
 impl Ahead {
     fn nothing(database: &str, page_bytes: u64) -> Self {
         Self { database: database.to_owned(), checkpoint: 0, page_bytes, copies: BTreeMap::new() }

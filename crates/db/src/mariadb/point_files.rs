@@ -5,20 +5,30 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
-use super::connect::{Server, column, ident};
+use super::connect::{Server, code, column, ident};
 use super::definitions::Table;
 use super::point_ahead;
 use super::rights::Rights;
+use super::waiting::Outside;
 use crate::database::Progress;
 use crate::error::DbError;
 use crate::files::{
     copy_contents, private_dir, private_file, remove_if_there, remove_tree_if_there, sync_dir,
     sync_file,
 };
+use crate::script::run::Watcher;
 use crate::settings::MariadbSettings;
 
 const TABLES: &str = "tables";
+/// How long the flushing waits for a table: the fence has seen that nobody holds one, and every
+/// second is closed time.
+const FLUSH_WAIT_S: u64 = 5;
+/// How often it is looked whom the flushing waits for.
+const LOOK_MS: u64 = 500;
 /// The rows, and the description that an import compares the table with.
 const SUFFIXES: [&str; 2] = ["ibd", "cfg"];
 
@@ -129,6 +139,7 @@ fn file_name(name: &str) -> Option<String> {
 /// Copies every table while the server keeps its files still. The size in bytes.
 pub(super) fn take(
     server: &mut Server,
+    settings: &MariadbSettings,
     data_dir: &Path,
     database: &str,
     tables: &[&Table],
@@ -147,7 +158,7 @@ pub(super) fn take(
     };
     let names: Vec<String> = tables.iter().map(|table| ident(&table.name)).collect();
     let flush = format!("FLUSH TABLES {} FOR EXPORT", names.join(", "));
-    server.run_for(&flush, "flushing the tables to their files")?;
+    flush_tables(server, settings, &flush)?;
     let mut total = 0;
     for table in tables {
         total += length(&source(data_dir, table, "ibd"))?;
@@ -183,6 +194,48 @@ pub(super) fn take(
     }
     sync_dir(&folder)?;
     Ok(done)
+}
+
+/// Has the server write the tables into their files and hold them still.
+///
+/// # Errors
+/// [`DbError::StillWriting`] names who holds one of them, where that is waited for in vain.
+fn flush_tables(
+    server: &mut Server,
+    settings: &MariadbSettings,
+    flush: &str,
+) -> Result<(), DbError> {
+    let wait = format!("SET SESSION lock_wait_timeout = {FLUSH_WAIT_S}");
+    server.run_for(&wait, "preparing the flushing of the tables")?;
+    let mut outside = Outside::new(settings, server.id());
+    let (done, over) = mpsc::channel::<()>();
+    let (flushed, waited_for) = thread::scope(|scope| {
+        // Who is waited for is seen while it is waited for: afterwards the lock is given up.
+        let looking = scope.spawn(move || {
+            let mut last = Vec::new();
+            let pause = Duration::from_millis(LOOK_MS);
+            while over.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                let holders = outside.look().holders;
+                if !holders.is_empty() {
+                    last = holders;
+                }
+            }
+            last
+        });
+        let flushed = server.run(flush);
+        drop(done);
+        (flushed, looking.join().unwrap_or_default())
+    });
+    match flushed {
+        Ok(_) => Ok(()),
+        Err(error) if error.code == Some(code::LOCK_WAIT) => Err(DbError::StillWriting {
+            sessions: waited_for,
+            hint: "the tables could not be flushed to their files: end these sessions, or add \
+                   their account to the database's game_users"
+                .to_owned(),
+        }),
+        Err(error) => Err(DbError::engine("flushing the tables to their files")(error)),
+    }
 }
 
 /// Lets go of the tables after a failure, and of what was copied.

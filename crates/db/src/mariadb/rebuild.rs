@@ -69,6 +69,15 @@ fn drop_tables(server: &mut Server) -> Result<(), DbError> {
     }
 }
 
+/// Drops the sequences, whose places in defaults stay.
+pub(super) fn drop_sequences(server: &mut Server, all: &[Sequence]) -> Result<(), DbError> {
+    for sequence in all {
+        let sql = format!("DROP SEQUENCE IF EXISTS {}", ident(&sequence.name));
+        server.run_for(&sql, &format!("dropping the sequence {}", sequence.name))?;
+    }
+    Ok(())
+}
+
 /// Makes the sequences, each where it stood. Before the tables, whose defaults may use them.
 pub(super) fn sequences(server: &mut Server, sequences: &[Sequence]) -> Result<(), DbError> {
     for sequence in sequences {

@@ -14,6 +14,7 @@ mod sessions;
 mod snapshot;
 mod sums;
 mod waiting;
+mod ways;
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -21,6 +22,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use entracte_model::schema::Schema;
+use entracte_model::way::{Offer, Wish};
 
 use self::definitions::Definitions;
 use crate::contents::{Contents, Counting, Form};
@@ -35,20 +37,21 @@ use crate::settings::PostgresSettings;
 
 pub use self::point::PostgresPoint;
 pub(crate) use self::scratch::{Goal, live_goal, prepare};
-pub(crate) use self::snapshot::{copy_definitions, seed_table, snapshot};
+pub(crate) use self::snapshot::{Grants, copy_definitions, seed_table, snapshot};
 
 /// A database on a server. Every operation has connections of its own: what a session carries
 /// over from one to the next is nothing, and no session of ours is in the way of a clone.
 #[derive(Debug)]
 pub(crate) struct Postgres {
     settings: PostgresSettings,
+    wish: Wish,
 }
 
 impl Postgres {
     /// Enters the database once to see that it is there.
     pub(crate) fn open(settings: &PostgresSettings) -> Result<Self, DbError> {
         connect::plain(settings)?;
-        Ok(Self { settings: settings.clone() })
+        Ok(Self { settings: settings.clone(), wish: Wish::Any })
     }
 }
 
@@ -81,12 +84,28 @@ impl Database for Postgres {
         fence::unfence(&self.settings, proof)
     }
 
+    fn wish_for(&mut self, wish: Wish) {
+        self.wish = wish;
+    }
+
+    fn ways(&mut self, dir: &Path) -> Result<Vec<Offer>, DbError> {
+        ways::offers(&self.settings, dir)
+    }
+
+    fn prepare_point(
+        &mut self,
+        _dir: &Path,
+        _progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<u64>, DbError> {
+        ways::checkpoint(&self.settings, self.wish)
+    }
+
     fn take_point(
         &mut self,
         dir: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Point, DbError> {
-        point::take(&self.settings, dir, progress)
+        point::take(&self.settings, self.wish, dir, progress)
     }
 
     fn probe_point(&mut self, dir: &Path) -> Result<Option<Point>, DbError> {

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use entracte_model::Hash;
+use entracte_model::way::{Way, Wish};
 use serde::{Deserialize, Serialize};
 
 use super::connect::{self, Refusal, Server, code, ident, literal};
@@ -23,6 +24,9 @@ const PROPERTIES: &str = "definitions.json";
 /// The version from which a clone can be told to copy files instead of writing everything into
 /// the server's log.
 const FILE_COPY_SINCE: u32 = 150_000;
+/// The version from which the copied files can share their blocks with the originals, where the
+/// server's file system can.
+const SHARED_BLOCKS_SINCE: u32 = 180_000;
 /// How long sessions that have just ended are waited for.
 const LINGER_MS_MAX: u64 = 1_000;
 /// How long others are kept out until the two names are exchanged.
@@ -40,6 +44,7 @@ pub struct PostgresPoint {
 
 pub(super) fn take(
     settings: &PostgresSettings,
+    wish: Wish,
     dir: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Point, DbError> {
@@ -50,10 +55,9 @@ pub(super) fn take(
     let bytes = "SELECT pg_database_size(current_database())";
     let bytes = server.text_for(bytes, "reading the size")?.parse().unwrap_or(0);
     let set = properties::of_database(&mut server, settings)?;
-    let why_not = match (rights.may_create_databases, rights.superuser) {
-        (false, _) => Some(format!("the account {} lacks CREATEDB", rights.account)),
-        (true, true) => None,
-        (true, false) => properties::beyond_us(&mut server, settings)?,
+    let why_not = match wish.allows(Way::Clone) {
+        true => obstacle(&mut server, settings, &rights)?,
+        false => Some("another way is wished for".to_owned()),
     };
     let others_extensions = extensions_of_others(&mut server, &rights)?;
     // The clone needs the database to itself.
@@ -74,6 +78,9 @@ pub(super) fn take(
             point::complete(dir, database, way, bytes, Vec::new(), hash)
         }
         Err(why) => {
+            if !wish.allows(Way::Dump) {
+                return Err(point::not_as_wished(wish, &why));
+            }
             if !others_extensions.is_empty() {
                 return Err(DbError::Privilege {
                     missing: format!("ownership of {}", others_extensions.join(", ")),
@@ -91,6 +98,19 @@ pub(super) fn take(
             let notes = vec![format!("taken as a dump: {why}")];
             point::complete(dir, database, way, bytes, notes, hash)
         }
+    }
+}
+
+/// Why no clone can be made, as far as that can be known beforehand.
+pub(super) fn obstacle(
+    server: &mut Server,
+    settings: &PostgresSettings,
+    rights: &Rights,
+) -> Result<Option<String>, DbError> {
+    match (rights.may_create_databases, rights.superuser) {
+        (false, _) => Ok(Some(format!("the account {} lacks CREATEDB", rights.account))),
+        (true, true) => Ok(None),
+        (true, false) => properties::beyond_us(server, settings),
     }
 }
 
@@ -146,9 +166,15 @@ fn take_clone(
 fn clone(server: &mut Server, from: &str, to: &str) -> Result<(), Refusal> {
     let version = server.text("SHOW server_version_num")?.parse::<u32>().unwrap_or(0);
     let strategy = if version >= FILE_COPY_SINCE { " STRATEGY FILE_COPY" } else { "" };
-    server
-        .run(&format!("CREATE DATABASE {} TEMPLATE {}{strategy}", ident(to), ident(from)))
-        .map(drop)
+    let create = format!("CREATE DATABASE {} TEMPLATE {}{strategy}", ident(to), ident(from));
+    if version >= SHARED_BLOCKS_SINCE && server.run("SET file_copy_method = clone").is_ok() {
+        if server.run(&create).is_ok() {
+            return Ok(());
+        }
+        // Its file system cannot, or something else is in the way, which is said below.
+        server.run("SET file_copy_method = copy")?;
+    }
+    server.run(&create).map(drop)
 }
 
 /// Waits a moment for sessions that are just going; who stays.

@@ -1,6 +1,6 @@
 //! The definitions of a PostgreSQL database, for comparing it and for copying it without its rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use entracte_model::schema::{
     Definition, Dialect, Kind, Object, SeedTable, Snapshot, normalised_postgres,
@@ -102,6 +102,53 @@ fn without_owner(entry: &Entry) -> (String, String) {
         }
     }
     (lines.join("\n").trim().to_owned(), name)
+}
+
+/// The rights that were granted on objects: an object that is dropped and made again has lost them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Grants {
+    /// The statements that grant them, by schema and object as `pg_dump` names it (`TABLE rich`).
+    sql: BTreeMap<(String, String), String>,
+    /// What is there, by schema and name.
+    objects: BTreeSet<(String, String)>,
+}
+
+impl Grants {
+    pub(crate) fn read(settings: &PostgresSettings) -> Result<Self, DbError> {
+        let mut found = Self::default();
+        for entry in Definitions::read(settings)?.entries {
+            match entry.kind.as_str() {
+                "ACL" => {
+                    let grants = entry.sql.trim().to_owned();
+                    found.sql.insert((entry.schema, entry.name), grants);
+                }
+                // Of objects that are made later; nothing drops them.
+                "DEFAULT ACL" => {}
+                _ => {
+                    found.objects.insert((entry.schema, entry.name));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The grants of this that `now` lacks on objects that are there, each as SQL.
+    pub(crate) fn lost(&self, now: &Self) -> Vec<String> {
+        let is_there = |schema: &str, named: &str| {
+            let (kind, name) = named.split_once(' ').unwrap_or(("", named));
+            // Of a column, its table; a schema stands in none.
+            let name = if kind == "COLUMN" { name.split('.').next().unwrap_or(name) } else { name };
+            now.objects.contains(&(schema.to_owned(), name.to_owned()))
+        };
+        self.sql
+            .iter()
+            .filter(|((schema, named), sql)| {
+                let key = &(schema.clone(), named.clone());
+                is_there(schema, named) && now.sql.get(key) != Some(*sql)
+            })
+            .map(|(_, sql)| sql.clone())
+            .collect()
+    }
 }
 
 pub(crate) fn seed_table(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::connect::{self, Server, column, ident, number, truth};
 use super::definitions::Definitions;
 use super::rights::Rights;
-use super::{dump, properties};
+use super::{dump, properties, ways};
 use crate::error::DbError;
 use crate::facts::{Facts, Sums, TableFacts, TableSum, schema_hash};
 use crate::history::HISTORY_TABLE;
@@ -41,6 +41,9 @@ pub(super) fn facts(settings: &PostgresSettings) -> Result<Facts, DbError> {
     let bytes = server.text_for("SELECT pg_database_size(current_database())", DOING)?;
     let rights = Rights::read(&mut server)?;
     let mut notes = rights.notes(settings);
+    if let Err(why) = ways::data_directory(&mut server, settings) {
+        notes.push(format!("the room on the server's disk is not looked at: {why}"));
+    }
     notes.extend(
         dump::TOOLS.iter().filter_map(|name| {
             crate::tool::find_postgres(name).err().map(|error| error.to_string())

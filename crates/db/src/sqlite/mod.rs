@@ -4,6 +4,7 @@ mod definitions;
 mod dump;
 mod fence;
 mod point;
+mod point_ahead;
 mod scripts;
 mod sums;
 
@@ -13,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use entracte_model::schema::Schema;
+use entracte_model::way::{Offer, Way, Wish};
 use rusqlite::{Connection, OpenFlags};
 
 use crate::contents::Contents;
@@ -35,12 +37,13 @@ const BUSY_MS: u64 = 10_000;
 #[derive(Debug)]
 pub(crate) struct Sqlite {
     path: PathBuf,
+    wish: Wish,
 }
 
 impl Sqlite {
     /// Opens the database once to see that it is one.
     pub(crate) fn open(settings: &SqliteSettings) -> Result<Self, DbError> {
-        let sqlite = Self { path: settings.path.clone() };
+        let sqlite = Self { path: settings.path.clone(), wish: Wish::Any };
         let connection = sqlite.connect()?;
         let read = connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |_| Ok(()));
         read.map_err(|error| DbError::Unreachable {
@@ -54,6 +57,11 @@ impl Sqlite {
         // The real path, so that a point is known again whatever name it is reached by.
         let path = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         format!("sqlite {}", path.display())
+    }
+
+    /// The file itself: its log lies beside it, not beside a link to it.
+    fn file(&self) -> Result<PathBuf, DbError> {
+        std::fs::canonicalize(&self.path).map_err(DbError::io("look at", &self.path))
     }
 
     /// A new connection, which behaves as one of the sqlite3 program.
@@ -104,12 +112,32 @@ impl Database for Sqlite {
         Ok(())
     }
 
+    fn wish_for(&mut self, wish: Wish) {
+        self.wish = wish;
+    }
+
+    fn ways(&mut self, dir: &Path) -> Result<Vec<Offer>, DbError> {
+        point_ahead::offer(&self.file()?, dir).map(|offer| vec![offer])
+    }
+
+    fn prepare_point(
+        &mut self,
+        dir: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<u64>, DbError> {
+        point_ahead::prepare(&self.connect()?, &self.file()?, dir, progress)
+    }
+
     fn take_point(
         &mut self,
         dir: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Point, DbError> {
-        point::take(&self.connect()?, self.target(), dir, progress)
+        if !self.wish.allows(Way::Copy) {
+            let why = "a SQLite database has only that of a copy";
+            return Err(crate::point::not_as_wished(self.wish, why));
+        }
+        point::take(&self.connect()?, &self.file()?, self.target(), dir, progress)
     }
 
     fn probe_point(&mut self, dir: &Path) -> Result<Option<Point>, DbError> {

@@ -1,13 +1,17 @@
-//! The rollback point of a SQLite database: a copy through the engine's own backup interface,
-//! which sees the write-ahead log, and back by the same way, which works with the game's old
-//! handles still open (a replaced file would not: they would go on writing into the old one).
+//! The rollback point of a SQLite database: a copy of its file, prepared while the game runs, or
+//! one through the engine's own backup interface where the file alone is not the database. Back
+//! by that interface, which works with the game's old handles still open (a replaced file would
+//! not: they would go on writing into the old one).
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
 
+use super::point_ahead;
 use crate::database::Progress;
 use crate::error::DbError;
 use crate::files::{private_file, sync_file};
@@ -22,6 +26,7 @@ const LOCKED_PAUSE_MS: u64 = 20;
 
 pub(super) fn take(
     live: &Connection,
+    file: &Path,
     database: String,
     dir: &Path,
     progress: &mut dyn FnMut(Progress),
@@ -29,10 +34,19 @@ pub(super) fn take(
     point::begin(dir)?;
     let journal_mode = journal_mode(live)?;
     let path = dir.join(COPY);
-    copy_to(live, &path, "rollback point", progress)?;
+    let mut notes = Vec::new();
+    if !point_ahead::take(live, file, dir, progress)? {
+        notes.push(
+            "copied as a whole through the engine: somebody reads an old state of the database, \
+             so its write-ahead log could not be emptied"
+                .to_owned(),
+        );
+        copy_to(live, &path, "rollback point", progress)?;
+    }
+    point_ahead::discard(dir)?;
     let bytes = std::fs::metadata(&path).map_err(DbError::io("look at", &path))?.len();
     let way = PointWay::SqliteCopy { journal_mode };
-    point::complete(dir, database, way, bytes, Vec::new(), None)
+    point::complete(dir, database, way, bytes, notes, None)
 }
 
 /// Brings the copy back. Until the engine commits it (one transaction) a crash leaves the
@@ -108,10 +122,24 @@ pub(super) fn copy_from(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), DbError> {
     let doing = || DbError::engine::<rusqlite::Error>("copying the database back");
-    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE;
-    let copy = Connection::open_with_flags(path, flags).map_err(doing())?;
+    // Nobody changes the copy, so nothing is made beside it, whatever its journal mode.
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let copy = Connection::open_with_flags(immutable(path), flags).map_err(doing())?;
     let page_bytes = page_bytes(&copy)?;
     run(&Backup::new(&copy, live).map_err(doing())?, page_bytes, note, progress)
+}
+
+/// The file's name as the engine takes it for a file that stands still.
+fn immutable(path: &Path) -> OsString {
+    let mut name = b"file:".to_vec();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'%' | b'?' | b'#' => name.extend(format!("%{byte:02x}").bytes()),
+            byte => name.push(*byte),
+        }
+    }
+    name.extend(b"?immutable=1");
+    OsString::from_vec(name)
 }
 
 fn page_bytes(connection: &Connection) -> Result<u64, DbError> {

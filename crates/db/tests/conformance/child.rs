@@ -13,7 +13,7 @@ const WHAT: &str = "DB_TEST_WHAT";
 const AT: &str = "DB_TEST_AT";
 const VALUES: &str = "DB_TEST_VALUES";
 
-/// Runs `what` (`prepare`, `take`, `restore` or `migrate`) on the point in `dir` in another
+/// Runs `what` (`prepare`, `take`, `restore`, `migrate` or `lock`) on the point in `dir` in another
 /// process, which kills itself with SIGKILL at its report of progress number `at` (from 0), or at
 /// its moment of this number where it migrates. False where it came to its end without so many.
 pub fn killed_at(fixture: &Fixture, what: &str, dir: &Path, at: usize) -> bool {
@@ -22,6 +22,12 @@ pub fn killed_at(fixture: &Fixture, what: &str, dir: &Path, at: usize) -> bool {
     let said = String::from_utf8_lossy(&ended.stdout);
     assert!(signal == Some(9) || ended.status.success(), "{said}");
     signal == Some(9)
+}
+
+/// Whether another process may write into a SQLite database.
+pub fn gets_the_write_lock(fixture: &Fixture) -> bool {
+    let ended = start(fixture, "lock", fixture.path(), 0).wait_with_output().unwrap();
+    String::from_utf8_lossy(&ended.stdout).contains("the write lock was had")
 }
 
 /// The other process of [`killed_at`], for a test that kills it itself.
@@ -93,6 +99,14 @@ fn the_other_process() {
         "prepare" => drop(database.prepare_point(dir, &mut die).unwrap()),
         "migrate" => crate::sweep::run_and_die(&mut *database, &settings, dir, left),
         "take" => drop(database.take_point(dir, &mut die).unwrap()),
+        "lock" => {
+            let Settings::Sqlite(settings) = &settings else { unreachable!() };
+            let other = rusqlite::Connection::open(&settings.path).unwrap();
+            other.busy_timeout(std::time::Duration::ZERO).unwrap();
+            if other.execute_batch("BEGIN IMMEDIATE").is_ok() {
+                println!("the write lock was had");
+            }
+        }
         "restore" => {
             let point = database.probe_point(dir).unwrap().unwrap();
             database.restore_point(&point, &mut die).unwrap();

@@ -23,6 +23,7 @@ pub struct Fixture {
 
 /// One server for all tests that run at the same time; it ends with the last of them.
 static SERVER: Mutex<Weak<Mariadb>> = Mutex::new(Weak::new());
+static LOGGING: Mutex<Weak<Mariadb>> = Mutex::new(Weak::new());
 static POSTGRES: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -32,6 +33,28 @@ pub fn shared_server() -> Arc<Mariadb> {
         return server;
     }
     let server = Arc::new(Mariadb::start());
+    *held = Arc::downgrade(&server);
+    server
+}
+
+/// One that keeps a binary log, row by row.
+pub fn logging_server() -> Arc<Mariadb> {
+    // Short packets, so that a statement soon is longer than one.
+    let options = [
+        "--log-bin=binlog",
+        "--binlog-format=ROW",
+        "--log-bin-trust-function-creators=1",
+        "--max-allowed-packet=1M",
+    ];
+    Arc::new(Mariadb::start_with(&options))
+}
+
+fn shared_logging_server() -> Arc<Mariadb> {
+    let mut held = LOGGING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(server) = held.upgrade() {
+        return server;
+    }
+    let server = logging_server();
     *held = Arc::downgrade(&server);
     server
 }
@@ -98,6 +121,24 @@ impl Fixture {
         settings.password = "".into();
         settings.data_dir = Some(server.data_dir().to_owned());
         fixture
+    }
+
+    /// An account that may read the binary log, without the data directory.
+    pub fn mariadb_binlog() -> Self {
+        Self::mariadb_binlog_of(shared_logging_server())
+    }
+
+    pub fn mariadb_binlog_of(server: Arc<Mariadb>) -> Self {
+        let mut fixture = Self::mariadb(server);
+        let user = fixture.mariadb_settings_mut().user.clone();
+        let sql = "GRANT REPLICATION SLAVE, BINLOG MONITOR, BINLOG REPLAY ON *.*";
+        fixture.as_root().run(&format!("{sql} TO '{user}'@'localhost'"));
+        fixture
+    }
+
+    /// A session of the administrator, in no database.
+    pub fn as_root(&self) -> Game {
+        Game::Mariadb(self.server.as_ref().unwrap().root())
     }
 
     pub fn mariadb_user() -> Self {
@@ -209,6 +250,17 @@ impl Game {
             Game::Sqlite(connection) => drop(connection.execute_batch(sql)),
             Game::Mariadb(connection) => drop(connection.query_drop(sql)),
             Game::Postgres(client) => drop(client.batch_execute(sql)),
+        }
+    }
+
+    /// The first value that a question is answered with.
+    pub fn value(&mut self, sql: &str) -> String {
+        match self {
+            Game::Mariadb(connection) => {
+                let row: mysql::Row = connection.query_first(sql).unwrap().unwrap();
+                row.get(0).unwrap()
+            }
+            _ => unreachable!("asked of MariaDB only"),
         }
     }
 

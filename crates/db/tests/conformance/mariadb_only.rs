@@ -49,6 +49,43 @@ fn the_games_accounts_are_locked_and_their_sessions_ended() {
 }
 
 #[test]
+fn an_event_that_cannot_be_switched_off_is_named_with_what_to_add() {
+    // The scheduler is the server's, and so the server is the test's own.
+    let server = Arc::new(Mariadb::start_with(&["--event-scheduler=ON"]));
+    let fixture = Fixture::mariadb(server);
+    let mut database = fixture.open();
+    let sql = "CREATE TABLE ticks (a INT);
+        CREATE EVENT market ON SCHEDULE EVERY 1 SECOND DO INSERT INTO ticks VALUES (1);";
+    run(&mut *database, &[sql]).unwrap();
+    let intent = database.fence_intent().unwrap();
+    assert!(intent.notes[0].contains("the event market of game_"), "{intent:?}");
+    let refused = database.fence(Duration::from_secs(4), &mut |_| {});
+    match refused {
+        // Between two seconds nothing may be seen of it: then the note is what is said.
+        Ok(proof) => assert!(proof.notes.iter().any(|note| note.contains("GRANT SUPER"))),
+        Err(error) => {
+            let said = chain(&error);
+            assert!(said.contains("the event market") && said.contains("GRANT SUPER"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn who_keeps_the_tables_from_being_flushed_is_named() {
+    let (fixture, game) = with_game_account(&crate::fixture::shared_server());
+    let mut database = fixture.seeded();
+    let mut session = game.as_the_game();
+    session.run("START TRANSACTION");
+    session.run("UPDATE players SET gold = 5 WHERE id = 1");
+    // As long as the server lets a statement of ours wait.
+    let wait = fixture.path().join("point");
+    let point = database.take_point(&wait, &mut quiet).unwrap();
+    let note = point.notes.iter().find(|note| note.contains("could not be copied"));
+    let note = note.unwrap_or_else(|| panic!("{:?}", point.notes));
+    assert!(note.contains(&settings_of(&game).user), "{note}");
+}
+
+#[test]
 fn a_transaction_that_never_ends_is_undone_at_the_deadline() {
     let (fixture, game) = with_game_account(&crate::fixture::shared_server());
     let mut database = fixture.seeded();

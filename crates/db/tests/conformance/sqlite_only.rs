@@ -1,7 +1,10 @@
 //! What only a file has: journals, handles that stay open, checks that are off.
 
+use std::fs;
+
 use entracte_db::{DbError, Settings, SqliteSettings, open};
 
+use crate::child;
 use crate::fixture::{Fixture, Game, chain, quiet, run};
 
 #[test]
@@ -41,6 +44,102 @@ fn a_handle_that_stayed_open_sees_the_restored_database() {
         let Game::Sqlite(game) = fixture.as_the_game() else { unreachable!() };
         assert_eq!(mode(&game), before);
     }
+}
+
+/// Some thousand pages, some of which change between the copying and the window.
+const BIG: &str = "
+CREATE TABLE big (id INTEGER PRIMARY KEY, n INT, t TEXT);
+CREATE INDEX big_n ON big (n);
+WITH RECURSIVE seq (id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM seq WHERE id < 30000)
+INSERT INTO big SELECT id, id % 97, hex(zeroblob(150)) FROM seq;
+";
+
+fn play(game: &mut Game, round: u32) {
+    game.run(&format!("UPDATE big SET n = n + 1 WHERE id % 997 = {round}"));
+    game.run(&format!("DELETE FROM big WHERE id BETWEEN {0} AND {0} + 90", round * 300 + 1));
+    game.run("INSERT INTO big (n, t) SELECT 5, 'new' || id FROM big LIMIT 50");
+}
+
+#[test]
+fn a_copy_that_was_made_while_the_game_wrote_is_made_equal() {
+    for mode in ["wal", "delete"] {
+        let fixture = Fixture::sqlite();
+        let mut database = fixture.seeded();
+        let set = format!("PRAGMA journal_mode = {mode};");
+        run(&mut *database, &[&set, BIG]).unwrap();
+        let dir = fixture.path().join("point");
+        assert!(child::killed_at(&fixture, "prepare", &dir, 0), "{mode}");
+        std::thread::scope(|scope| {
+            let mut game = fixture.as_the_game();
+            let player = scope.spawn(move || (0..12).for_each(|round| play(&mut game, round)));
+            let first = database.prepare_point(&dir, &mut quiet).unwrap();
+            player.join().unwrap();
+            assert!(first.is_some(), "{mode}");
+        });
+        let mut game = fixture.as_the_game();
+        play(&mut game, 20);
+        let again = database.prepare_point(&dir, &mut quiet).unwrap().unwrap();
+        let whole = fs::metadata(dir.join("ahead/point.sqlite")).unwrap().len();
+        assert!(again < whole / 2, "{mode}: {again} of {whole} were written again");
+        play(&mut game, 21);
+        // Killed before the comparing, and behind it.
+        for at in [0, 1] {
+            assert!(child::killed_at(&fixture, "take", &dir, at), "{mode}");
+            assert_eq!(database.probe_point(&dir).unwrap(), None);
+            play(&mut game, 22);
+            database.prepare_point(&dir, &mut quiet).unwrap();
+        }
+        fs::write(dir.join("ahead/point.sqlite"), "whatever somebody left".repeat(9_999)).unwrap();
+        let sums = database.sums().unwrap();
+        let point = database.take_point(&dir, &mut quiet).unwrap();
+        assert_eq!(point.notes, Vec::<String>::new());
+        assert!(!dir.join("ahead").exists());
+        let Settings::Sqlite(settings) = &fixture.settings else { unreachable!() };
+        let log = settings.path.with_extension("sqlite-wal");
+        assert!(fs::metadata(log).map_or(0, |about| about.len()) == 0, "{mode}");
+        let same = fs::read(dir.join("point.sqlite")).unwrap() == fs::read(&settings.path).unwrap();
+        assert!(same, "{mode}: the bytes differ");
+        play(&mut game, 30);
+        run(&mut *database, &["DROP TABLE big; DELETE FROM notes;"]).unwrap();
+        database.restore_point(&point, &mut quiet).unwrap();
+        assert_eq!(sums.differences(&database.sums().unwrap()), Vec::<String>::new(), "{mode}");
+        let left: Vec<_> =
+            fs::read_dir(&dir).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+    }
+}
+
+#[test]
+fn somebody_who_reads_an_old_state_costs_time_and_no_exactness() {
+    let fixture = Fixture::sqlite();
+    let mut database = fixture.seeded();
+    run(&mut *database, &["PRAGMA journal_mode = wal;"]).unwrap();
+    let dir = fixture.path().join("point");
+    database.prepare_point(&dir, &mut quiet).unwrap();
+    let mut reader = fixture.as_the_game();
+    reader.run("BEGIN; SELECT count(*) FROM notes");
+    fixture.as_the_game().run("INSERT INTO notes VALUES ('late')");
+    let sums = database.sums().unwrap();
+    let point = database.take_point(&dir, &mut quiet).unwrap();
+    assert!(point.notes[0].contains("reads an old state"), "{:?}", point.notes);
+    drop(reader);
+    run(&mut *database, &["DELETE FROM notes;"]).unwrap();
+    database.restore_point(&point, &mut quiet).unwrap();
+    assert_eq!(sums.differences(&database.sums().unwrap()), Vec::<String>::new());
+}
+
+#[test]
+fn taking_a_point_does_not_drop_the_locks_of_others_in_this_process() {
+    let fixture = Fixture::sqlite();
+    let mut database = fixture.seeded();
+    let mut game = fixture.as_the_game();
+    game.run("BEGIN IMMEDIATE; INSERT INTO notes VALUES ('open')");
+    let dir = fixture.path().join("point");
+    database.prepare_point(&dir, &mut quiet).unwrap();
+    // Another process would get the lock if closing a handle had dropped it.
+    assert!(!child::gets_the_write_lock(&fixture));
+    game.run("COMMIT");
+    assert!(child::gets_the_write_lock(&fixture));
 }
 
 #[test]

@@ -24,6 +24,62 @@ pub fn database(server: &Postgres, name: &str) -> Settings {
     })
 }
 
+/// What was granted on `name`, as the server keeps it.
+fn granted(server: &Postgres, database: &str, sql: &str) -> Vec<String> {
+    let rows = server.root(database).query(sql, &[]).unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[test]
+fn what_is_made_again_has_the_rights_that_were_granted_on_it() {
+    let server = Postgres::start();
+    server.root("postgres").batch_execute("CREATE ROLE \"a player\"; CREATE ROLE clerk").unwrap();
+    let old = "CREATE TABLE players (id int, gold int);
+        CREATE VIEW rich AS SELECT id, gold FROM players WHERE gold > 10;
+        CREATE VIEW richer AS SELECT id FROM rich WHERE gold > 20;
+        CREATE FUNCTION worth(x int) RETURNS int LANGUAGE sql AS 'SELECT x';
+        CREATE VIEW gone AS SELECT 1 AS one;
+        REVOKE ALL ON FUNCTION worth(int) FROM PUBLIC;
+        GRANT EXECUTE ON FUNCTION worth(int) TO clerk;
+        GRANT SELECT ON rich TO \"a player\" WITH GRANT OPTION; GRANT SELECT ON gone TO clerk;
+        GRANT SELECT, UPDATE ON richer TO clerk; GRANT SELECT (id) ON players TO PUBLIC;";
+    let new = "CREATE TABLE players (id int, gold bigint, name text);
+        CREATE VIEW rich AS SELECT id, gold FROM players WHERE gold > 11;
+        CREATE VIEW richer AS SELECT id FROM rich WHERE gold > 20;
+        CREATE FUNCTION worth(x int) RETURNS bigint LANGUAGE sql AS 'SELECT x::bigint';";
+    let (a, trial, b) =
+        (database(&server, "a"), database(&server, "trial"), database(&server, "b"));
+    make(&a, old);
+    make(&trial, old);
+    make(&b, new);
+    let wanted = entracte_db::compare::snapshot(&b).unwrap();
+    let proposal = entracte_db::compare::propose(&trial, &wanted, &[]).unwrap();
+    assert!(proposal.left.is_empty() && proposal.refused.is_empty(), "{proposal:?}");
+    let again: Vec<_> = proposal.steps.iter().filter(|step| step.sql.contains("GRANT ")).collect();
+    assert!(!again.is_empty(), "{proposal:?}");
+    // On the other copy, as a person would run it.
+    for step in &proposal.steps {
+        make(&a, &step.sql);
+    }
+    for database in ["a", "trial"] {
+        let relations = granted(
+            &server,
+            database,
+            "SELECT concat(relname, ' ', relacl) FROM pg_class
+             WHERE relname IN ('rich', 'richer') ORDER BY 1",
+        );
+        assert_eq!(
+            relations,
+            [
+                "rich {postgres=arwdDxt/postgres,\"\\\"a player\\\"=r*/postgres\"}",
+                "richer {postgres=arwdDxt/postgres,clerk=rw/postgres}"
+            ]
+        );
+        let routine = "SELECT concat(proacl) FROM pg_proc WHERE proname = 'worth'";
+        assert_eq!(granted(&server, database, routine), ["{postgres=X/postgres,clerk=X/postgres}"]);
+    }
+}
+
 #[test]
 fn every_pair_of_schemas_is_bridged() {
     let server = Postgres::start();

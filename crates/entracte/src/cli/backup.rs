@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use entracte_backup::{BackupError, Kind, Reason, Repository, Snapshot};
-use entracte_gate::control::Client;
 use entracte_model::gate::Phase;
 use entracte_model::journal::Fault;
 use entracte_model::time::{human_bytes, human_ms};
@@ -152,7 +151,7 @@ fn now(app: &App, target: &Target) -> Result<Exit, Failure> {
 /// Over the live database: closed gate, a person's word, and what is there now backed up first.
 fn restore_live(app: &App, target: &Target, id: &str, yes: bool) -> Result<Exit, Failure> {
     let snapshot = the_one(target, id)?;
-    let status = Client::new(&target.gate_socket).status().map_err(super::gate::unreached)?;
+    let status = entracte_release::front::driver(target).status().map_err(super::front::failed)?;
     if status.phase != Phase::Closed {
         return Err(Failure::refused(format!(
             "the gate is {}: players would play into a database that is being replaced",

@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use entracte_gate::control::{Client, ControlError};
+use entracte_gate::external::{GateDriver as _, Kind};
 use entracte_host::facts::facts;
 use entracte_model::gate::Phase;
 use entracte_model::time::human_bytes;
 use entracte_release::fault::chain;
 use entracte_release::smoke::{Check, Jar, Tester};
 use entracte_release::target::Layout;
-use entracte_release::{Store, Target, backups};
+use entracte_release::{Store, Target, backups, front};
 use serde_json::{Value, json};
 
 use super::App;
@@ -43,6 +44,7 @@ pub fn run(app: &App, _: &Args) -> Result<Exit, Failure> {
         room(&target),
         hooks(&target),
     ];
+    findings.extend(cannot(&target));
     findings.extend(opcache(&target));
     findings.extend(smoke(&target));
     let bad = findings.iter().filter(|finding| matches!(finding, Finding::Bad(..))).count();
@@ -155,7 +157,50 @@ fn known(target: &Target) -> Finding {
     }
 }
 
+/// A server of the team's: whether it has taken what it is to include, asked through it.
+fn server(target: &Target, settings: &entracte_gate::external::Settings) -> Finding {
+    const INCLUDE: &str = "`entracte gate snippet` prints what belongs into its configuration";
+    let kind = settings.kind;
+    let front = front::server(settings);
+    if let Err(error) = front.included() {
+        return Finding::Bad(chain(&error), INCLUDE);
+    }
+    match front.status() {
+        Err(error) => Finding::Bad(chain(&error), "look at `[target.NAME.gate]`"),
+        Ok(status) if !status.upstream_ok => Finding::Bad(
+            format!("{kind} runs, the game behind it does not answer at gate.upstream"),
+            "start the game",
+        ),
+        Ok(status) if status.phase == Phase::Open => {
+            Finding::Good(format!("{kind} is open at {} and has taken our lines", target.gate_url))
+        }
+        Ok(status) => {
+            Finding::Worth(format!("{kind} is {}", status.phase), "`entracte gate status` says why")
+        }
+    }
+}
+
+/// What the server in our gate's place cannot do, and what happens instead.
+fn cannot(target: &Target) -> Vec<Finding> {
+    let kind = front::kind(target);
+    let all = kind.capabilities().shortcomings();
+    let news = (kind != Kind::Entracte && target.announce.news_url.contains("/_entracte/news"))
+        .then(|| {
+            Finding::Worth(
+                format!("{kind} does not show the news pages of {}", target.news().display()),
+                "let it serve that folder, and set announce.news_url",
+            )
+        });
+    all.iter()
+        .map(|text| Finding::Worth(format!("{kind}: {text}"), "docs/gates.md compares the servers"))
+        .chain(news)
+        .collect()
+}
+
 fn gate(target: &Target) -> Finding {
+    if let Some(settings) = &target.front {
+        return server(target, settings);
+    }
     match Client::new(&target.gate_socket).status() {
         Err(ControlError::NotRunning { .. }) => {
             Finding::Bad("the gate does not run".into(), "start it: `entracte up`")
@@ -274,7 +319,7 @@ fn smoke(target: &Target) -> Vec<Finding> {
     let current = Store::open_to_read(&target.store()).ok().flatten();
     let current = current.and_then(|store| store.production().ok().flatten());
     let version = current.map_or(String::new(), |production| production.base.version.to_string());
-    let Ok(pass) = Client::new(&target.gate_socket).pass(1) else {
+    let Ok((pass, _)) = front::driver(target).pass(1) else {
         return vec![Finding::Worth(
             format!("{} not tried", out::count(target.smoke.len(), "smoke test")),
             "they go through the gate, which does not answer",
@@ -282,7 +327,7 @@ fn smoke(target: &Target) -> Vec<Finding> {
     };
     let tester = Tester {
         base_url: &target.gate_url,
-        pass: Some(&pass.header),
+        pass: Some(&pass),
         dir: &target.root,
         timeout_ms: target.hooks.timeout_ms,
         version: &version,

@@ -6,10 +6,11 @@ use entracte_gate::control::{Client, ControlError, Status};
 use entracte_model::gate::{Goal, Phase};
 use entracte_model::time::human_ms;
 use entracte_release::clock::now;
-use entracte_release::{Store, Target};
+use entracte_release::{Store, Target, front};
 use serde_json::json;
 
 use super::App;
+use super::front::{failed, ours_only};
 use crate::config::units::Duration;
 use crate::daemon;
 use crate::exit::{Exit, Failure};
@@ -25,6 +26,7 @@ use crate::report::out;
   entracte gate pass              (a link for a tester, while the game is closed)
   entracte gate metrics           (for Prometheus' textfile collector, or to look at)
   entracte gate reload            (after the log was moved away or the certificate renewed)
+  entracte gate snippet           (what your nginx, Caddy, HAProxy or Apache includes)
   entracte gate upgrade           (after a new version of entracte was installed)
   entracte gate serve             (the gate process, as a service runs it)")]
 pub struct Args {
@@ -67,6 +69,8 @@ enum What {
     Metrics,
     /// Begin a new access log, and take a renewed certificate into use
     Reload,
+    /// Print what belongs into the configuration of your own nginx, Caddy, HAProxy or Apache
+    Snippet,
     /// Let the installed program take over from the running gate; no connection is closed
     Upgrade,
     /// Run the gate in the foreground
@@ -93,15 +97,33 @@ pub(crate) struct Words {
 pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let config = app.config()?;
     let target = app.target(&config)?;
-    let client = Client::new(&target.gate_socket);
     match &args.what {
-        What::Serve { take_over } => daemon::gate(&config, &target, *take_over),
-        What::Status { watch: true } => watch(app, &client),
-        What::Status { watch: false } => {
-            let status = client.status().map_err(unreached)?;
-            app.print(line(app, &status), &serde_json::to_value(&status)?);
-            Ok(Exit::Done)
+        What::Status { watch: false } => show(app, &target),
+        What::Snippet => super::front::snippet(app, &target),
+        What::Open { force } => {
+            not_during_a_release(&target, *force)?;
+            set(app, &target, Phase::Open, |_| {})
         }
+        What::Drain(words) => by_hand(app, &config, &target, Phase::Draining, words),
+        What::Close(words) => by_hand(app, &config, &target, Phase::Closed, words),
+        What::Pass { minutes } => pass(app, &target, *minutes),
+        own => {
+            ours_only(&target, "this")?;
+            of_our_own(app, &config, &target, own)
+        }
+    }
+}
+
+/// What only our own gate can be asked.
+fn of_our_own(
+    app: &App,
+    config: &crate::config::Config,
+    target: &Target,
+    what: &What,
+) -> Result<Exit, Failure> {
+    let client = Client::new(&target.gate_socket);
+    match what {
+        What::Serve { take_over } => daemon::gate(config, target, *take_over),
         What::Metrics => {
             let text = client.metrics().map_err(unreached)?;
             app.print(text.trim_end(), &json!({ "metrics": text }));
@@ -117,13 +139,8 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
             app.print(format!("process {pid} has the door now"), &json!({ "pid": pid }));
             Ok(Exit::Done)
         }
-        What::Open { force } => {
-            not_during_a_release(&target, *force)?;
-            set(app, &client, Phase::Open, |_| {})
-        }
-        What::Drain(words) => by_hand(app, &config, &target, &client, Phase::Draining, words),
-        What::Close(words) => by_hand(app, &config, &target, &client, Phase::Closed, words),
-        What::Pass { minutes } => pass(app, &target, &client, *minutes),
+        // Everything else is asked of any gate.
+        _ => watch(app, &client),
     }
 }
 
@@ -131,13 +148,12 @@ fn by_hand(
     app: &App,
     config: &crate::config::Config,
     target: &Target,
-    client: &Client,
     phase: Phase,
     words: &Words,
 ) -> Result<Exit, Failure> {
     not_during_a_release(target, words.force)?;
     let language = config.file.languages.first().cloned().unwrap_or_else(|| "en".into());
-    set(app, client, phase, |goal| {
+    set(app, target, phase, |goal| {
         if let Some(length) = words.length {
             goal.reopens_p50 = Some(now() + length.ms);
             goal.reopens_p90 = Some(now() + length.ms);
@@ -169,23 +185,48 @@ fn not_during_a_release(target: &Target, force: bool) -> Result<(), Failure> {
 
 fn set(
     app: &App,
-    client: &Client,
+    target: &Target,
     phase: Phase,
     edit: impl FnOnce(&mut Goal),
 ) -> Result<Exit, Failure> {
-    let before = client.status().map_err(unreached)?;
+    let gate = front::driver(target);
+    let before = gate.status().map_err(failed)?;
     let mut goal = Goal::new(before.generation + 1, phase, "by hand");
     goal.version = before.goal.version;
     goal.notes_url = before.goal.notes_url;
     edit(&mut goal);
-    let status = client.set(&goal).map_err(unreached)?;
+    gate.set(&goal).map_err(failed)?;
+    show(app, target)
+}
+
+/// The gate at this moment.
+fn show(app: &App, target: &Target) -> Result<Exit, Failure> {
+    if target.front.is_some() {
+        let status = front::driver(target).status().map_err(failed)?;
+        let text = super::front::line(app, front::kind(target), &status);
+        app.print(text, &serde_json::to_value(&status)?);
+        return Ok(Exit::Done);
+    }
+    let status = Client::new(&target.gate_socket).status().map_err(unreached)?;
     app.print(line(app, &status), &serde_json::to_value(&status)?);
     Ok(Exit::Done)
 }
 
-fn pass(app: &App, target: &Target, client: &Client, minutes: u32) -> Result<Exit, Failure> {
-    let pass = client.pass(minutes).map_err(unreached)?;
-    let link = format!("{}/_entracte/pass#{}", target.gate_url, pass.url_token);
+fn pass(app: &App, target: &Target, minutes: u32) -> Result<Exit, Failure> {
+    let url = target.gate_url.trim_end_matches('/');
+    if target.front.is_some() {
+        let ((name, value), token) = front::driver(target).pass(minutes).map_err(failed)?;
+        let link = format!("{url}/_entracte/pass#{token}");
+        app.print(
+            format!(
+                "Good until the next closing.\nFor a browser: {link}\nFor a program, as a header: {name}: {value}"
+            ),
+            &json!({ "link": link, "header": name, "value": value, "expires": null }),
+        );
+        return Ok(Exit::Done);
+    }
+    let pass = Client::new(&target.gate_socket).pass(minutes).map_err(unreached)?;
+    let link = format!("{url}/_entracte/pass#{}", pass.url_token);
     app.print(
         format!("For a browser, once: {link}\nFor a program, as a header: {}: {}", pass.header.0, pass.header.1),
         &json!({ "link": link, "header": pass.header.0, "value": pass.header.1, "expires": pass.expires }),

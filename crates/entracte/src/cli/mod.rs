@@ -12,6 +12,7 @@ mod diff;
 pub mod doctor;
 pub mod draft;
 pub mod follow;
+pub mod front;
 pub mod gate;
 mod history;
 mod init;

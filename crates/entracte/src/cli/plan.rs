@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use entracte_backup::Repository;
 use entracte_model::Version;
 use entracte_model::plan::{Plan, Step};
 use entracte_model::time::{human_bytes, human_ms};
+use entracte_model::way::Choice;
 use entracte_package::archive::{self, Archive};
-use entracte_release::{Store, Target, planner, rehearse};
+use entracte_release::{Store, Target, backups, planner, rehearse};
+use serde_json::{Value, json};
 
 use super::App;
 use crate::config::Config;
@@ -30,7 +33,9 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let plan = planner::deploy(&target, &store, archive.record(), &path)?;
     let mut text = render(app, &plan);
     let rehearsal = rehearse::last(&store, &archive.record().version.to_string())?;
-    text.push_str(&about_the_point(&plan, rehearsal.as_ref()));
+    let last_resort = last_resort(&target);
+    text.push_str(&about_the_point(&plan, rehearsal.as_ref(), last_resort.as_ref()));
+    text.push_str(&super::front::about(&target));
     if let Some(rehearsal) = rehearsal {
         text.push_str(&format!(
             "\nRehearsed on backup {} at {}: scripts {}, way back {}.",
@@ -40,30 +45,90 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
             human_ms(rehearsal.way_back_ms)
         ));
     }
-    app.print(text, &serde_json::to_value(&plan)?);
+    let mut document = serde_json::to_value(&plan)?;
+    document["last_resort"] = match &last_resort {
+        Some((ms, snapshot)) => json!({ "snapshot": snapshot, "ms": ms }),
+        None => Value::Null,
+    };
+    app.print(text, &document);
     Ok(Exit::Done)
 }
 
-/// Which way back the plan takes, what it costs inside the closed time, and what on disk.
-fn about_the_point(plan: &Plan, rehearsal: Option<&rehearse::Rehearsal>) -> String {
+/// Which way back the plan takes, what it costs inside the closed time, and what on disk; what the
+/// other ways would, and the last resort behind all of them.
+fn about_the_point(
+    plan: &Plan,
+    rehearsal: Option<&rehearse::Rehearsal>,
+    last_resort: Option<&(u64, String)>,
+) -> String {
     if plan.find(|step| matches!(step, Step::WindowCopy {})).is_none() {
         return "\nRollback point: none is needed, the database stays as it is.".to_owned();
     }
-    match rehearsal {
-        Some(rehearsal) if !rehearsal.point_way.is_empty() => {
-            let prepared = match rehearsal.prepare_ms {
+    let mut text = match (&plan.point, rehearsal) {
+        (Some(choice), _) => about_the_ways(choice),
+        (None, Some(rehearsal)) if !rehearsal.point_way.is_empty() => format!(
+            "\nRollback point: {} ({} on disk), {} of the closed time, as rehearsed.",
+            rehearsal.point_way,
+            human_bytes(rehearsal.point_bytes),
+            human_ms(rehearsal.point_ms)
+        ),
+        _ => "\nRollback point: the database cannot be asked from here.".to_owned(),
+    };
+    text.push_str(&match last_resort {
+        Some((ms, snapshot)) => format!(
+            "\nLast resort: backup {snapshot} back into the database, about {}.",
+            human_ms(*ms)
+        ),
+        None => "\nLast resort: no backup was restored yet, so its time is not known; \
+                 `entracte backup check` measures it."
+            .to_owned(),
+    });
+    text
+}
+
+fn about_the_ways(choice: &Choice) -> String {
+    let mut text = match choice.taken() {
+        None => "\nRollback point: none can be taken.".to_owned(),
+        Some(taken) => {
+            let ahead = match taken.ahead_ms {
                 0 => String::new(),
-                ms => format!(", after {} of copying while the game runs", human_ms(ms)),
+                ms => format!(", after {} of work while the game runs", human_ms(ms)),
             };
+            let source = if taken.is_measured { "as measured" } else { "by the sizes" };
             format!(
-                "\nRollback point: {} ({} on disk), {} of the closed time{prepared}.",
-                rehearsal.point_way,
-                human_bytes(rehearsal.point_bytes),
-                human_ms(rehearsal.point_ms)
+                "\nRollback point: {} ({} on disk), {} of the closed time{ahead}; the way back {} \
+                 ({source}).",
+                taken.way.what(),
+                human_bytes(taken.disk_bytes),
+                human_ms(taken.window_ms),
+                human_ms(taken.back_ms)
             )
         }
-        _ => "\nRollback point: its time is a guess; `entracte rehearse` measures it.".to_owned(),
+    };
+    for other in choice.others() {
+        let why = other.why_not.as_deref().unwrap_or("not chosen");
+        text.push_str(&format!(
+            "\n  not {}: {why} ({} closed, {} on disk, way back {})",
+            other.way,
+            human_ms(other.window_ms),
+            human_bytes(other.disk_bytes),
+            human_ms(other.back_ms)
+        ));
     }
+    text
+}
+
+/// How long the newest backup would take back into the database, and which it is, where that was
+/// measured.
+fn last_resort(target: &Target) -> Option<(u64, String)> {
+    let backup = &target.backup;
+    if !backup.repository.exists() {
+        return None;
+    }
+    let repository = Repository::open(&backup.repository, &backup.password_file).ok()?;
+    let snapshots = repository.list().ok()?;
+    let (ms, newest) = backups::last_resort(&snapshots)?;
+    Some((ms, newest.short.clone()))
 }
 
 /// The plan for people.

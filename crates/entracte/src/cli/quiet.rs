@@ -1,11 +1,10 @@
 //! The quietest hour: when a closing costs the fewest players.
 
-use entracte_gate::control::Client;
 use entracte_model::UnixMs;
 use entracte_model::plan::Plan;
 use entracte_model::quiet::{Constraints, HourCount, cheapest};
-use entracte_release::Target;
 use entracte_release::clock::now;
+use entracte_release::{Target, front};
 
 use crate::exit::Failure;
 
@@ -14,7 +13,15 @@ const HORIZON_MS: u64 = 7 * 24 * 3_600 * 1_000;
 
 /// The start that costs the fewest players within a week.
 pub fn quietest(target: &Target, plan: &Plan) -> Result<UnixMs, Failure> {
-    let hours = Client::new(&target.gate_socket).hours().map_err(super::gate::unreached)?;
+    let gate = front::driver(target);
+    let hours = gate.hours().map_err(super::front::failed)?;
+    if !gate.capabilities().measures {
+        return Err(Failure::refused(format!(
+            "{} does not count players, so nobody knows the quietest hour",
+            gate.kind()
+        ))
+        .hint("name a time: --at 2026-12-01T04:30"));
+    }
     let counts: Vec<HourCount> =
         hours.iter().map(|hour| HourCount { at: hour.from, players: hour.sessions }).collect();
     let constraints = Constraints {

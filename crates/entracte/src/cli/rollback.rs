@@ -1,6 +1,5 @@
 //! `entracte rollback`: back to the version before, its price stated first.
 
-use entracte_gate::control::Client;
 use entracte_model::plan::{Plan, ReleaseId, Source};
 use entracte_model::time::human_ms;
 use entracte_release::clock::now;
@@ -91,7 +90,7 @@ fn price(target: &Target, store: &Store, plan: &Plan) -> Result<Price, Failure> 
     let since = store.production()?.map_or(now(), |production| production.since);
     let played_ms = now().since(since);
     // A gate that is down cannot say who played; the price then names the time alone.
-    let bins = Client::new(&target.gate_socket).bins(since, now()).unwrap_or_default();
+    let bins = entracte_release::front::driver(target).bins(since, now()).unwrap_or_default();
     let requests: u64 = bins.iter().map(|bin| bin.requests).sum();
     let players = bins.iter().map(|bin| bin.sessions).max().unwrap_or(0);
     let text = match with_data {

@@ -150,7 +150,19 @@ pub struct Database {
     pub database: Option<String>,
     pub data_dir: Option<PathBuf>,
     #[serde(default)]
+    pub point: Point,
+    #[serde(default)]
     pub game_users: Vec<String>,
+}
+
+/// The way to the rollback point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Point {
+    #[default]
+    Auto,
+    #[serde(untagged)]
+    Way(entracte_model::way::Way),
 }
 
 /// The kinds of databases.
@@ -167,6 +179,8 @@ pub enum Engine {
 /// The gate of a target.
 #[derive(Debug, Deserialize)]
 pub struct Gate {
+    #[serde(default)]
+    pub kind: entracte_gate::external::Kind,
     #[serde(default = "listen")]
     pub listen: SocketAddr,
     pub upstream: String,
@@ -187,6 +201,14 @@ pub struct Gate {
     pub inject_widget: bool,
     pub control: Option<PathBuf>,
     pub player_left: Option<Duration>,
+    pub folder: Option<PathBuf>,
+    pub check: Option<String>,
+    pub reload: Option<String>,
+    pub pid_file: Option<PathBuf>,
+    pub admin: Option<String>,
+    #[serde(default)]
+    pub backends: Vec<String>,
+    pub grace: Option<Duration>,
 }
 
 fn listen() -> SocketAddr {

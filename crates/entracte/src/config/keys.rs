@@ -177,6 +177,12 @@ pub const KEYS: &[Key] = &[
         "MariaDB: its data directory, where Entracte can reach it.",
     ),
     key(
+        "target.*.database.point",
+        "text",
+        "\"auto\"",
+        "The way to the rollback point: `auto`, or `files`, `binlog`, `clone`, `copy`, `dump` and no other.",
+    ),
+    key(
         "target.*.database.game_users",
         "list",
         "[]",
@@ -187,6 +193,12 @@ pub const KEYS: &[Key] = &[
         "text",
         "none",
         "What stands for `%NAME%` in scripts: `PREFIX = \"game_\"` for `%PREFIX%players`.",
+    ),
+    key(
+        "target.*.gate.kind",
+        "entracte, nginx, caddy, haproxy, apache",
+        "\"entracte\"",
+        "What stands before the game: our gate, or the server that you keep ([gates](gates.md)).",
     ),
     key("target.*.gate.listen", "address", "\"127.0.0.1:8080\"", "Where players connect."),
     key(
@@ -199,7 +211,7 @@ pub const KEYS: &[Key] = &[
         "target.*.gate.url",
         "address",
         "from listen",
-        "The gate's address as this machine reaches it.",
+        "The gate's address as this machine reaches it; required for another kind than `entracte`.",
     ),
     key(
         "target.*.gate.login",
@@ -251,6 +263,48 @@ pub const KEYS: &[Key] = &[
         "duration",
         "\"60s\"",
         "A player without a request for so long has left.",
+    ),
+    key(
+        "target.*.gate.folder",
+        "folder",
+        "state/front",
+        "Other kinds: what your server reads, at each request.",
+    ),
+    key(
+        "target.*.gate.check",
+        "command",
+        "`nginx -t` and the like",
+        "Other kinds: tests your server's configuration.",
+    ),
+    key(
+        "target.*.gate.reload",
+        "command",
+        "`nginx -s reload` and the like",
+        "Other kinds: reloads your server.",
+    ),
+    key(
+        "target.*.gate.pid_file",
+        "file",
+        "/run/nginx.pid and the like",
+        "nginx, Apache: the number of its main process.",
+    ),
+    key(
+        "target.*.gate.admin",
+        "address or file",
+        "/run/haproxy/admin.sock, localhost:2019",
+        "HAProxy, Caddy: the admin interface.",
+    ),
+    key(
+        "target.*.gate.backends",
+        "list",
+        "HAProxy: all; Caddy: upstream",
+        "HAProxy, Caddy: the backends whose requests are the game's.",
+    ),
+    key(
+        "target.*.gate.grace",
+        "duration",
+        "\"5s\"",
+        "Other kinds: how long requests get to end where the server cannot tell that they did.",
     ),
     key("target.*.hooks.reload", "list", "[]", "Commands that make the server take the new files."),
     key("target.*.hooks.workers_stop", "list", "[]", "Commands that stop workers and crons."),

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod edit;
 pub mod file;
+mod front;
 pub mod keys;
 mod remote;
 mod sense;
@@ -241,8 +242,13 @@ impl Config {
             layout: target.layout,
             hardlink: target.hardlink,
             database,
+            point: target.database.as_ref().and_then(|database| match database.point {
+                file::Point::Auto => None,
+                file::Point::Way(way) => Some(way),
+            }),
             placeholders: self
                 .placeholders(&format!("target.{name}.placeholders"), &target.placeholders)?,
+            front: self.front(name, target, &gate)?,
             gate_socket: gate.control_socket,
             gate_state: gate.state_dir,
             gate_url: url.clone(),
@@ -463,6 +469,24 @@ gate = { upstream = \"127.0.0.1:8081\" }
         assert_eq!(target.gate_url, "http://127.0.0.1:8080");
         assert_eq!(target.beside(), Path::new("/srv/taverne/.game.entracte"));
         assert_eq!(target.backup.retention.weekly, 4);
+    }
+
+    #[test]
+    fn the_way_to_the_rollback_point_is_one_of_those_that_there_are() {
+        let database = "[target.production.database]\nengine = \"sqlite\"\npath = \"game.db\"\n";
+        let target = |line: &str| {
+            let text = format!("{SMALL}{database}{line}");
+            Config::parse(Path::new("/x/entracte.toml"), &text).and_then(|config| {
+                let name = config.target_name(None)?;
+                config.target(&name)
+            })
+        };
+        use entracte_model::way::Way;
+        assert_eq!(target("").unwrap().point, None);
+        assert_eq!(target("point = \"auto\"\n").unwrap().point, None);
+        assert_eq!(target("point = \"copy\"\n").unwrap().point, Some(Way::Copy));
+        let error = target("point = \"fast\"\n").unwrap_err().to_string();
+        assert!(error.starts_with("/x/entracte.toml:11: "), "{error}");
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Config {
                 format!("expected host:port, [address]:port or unix:/path, found {found:?}");
             return wrong("gate.upstream", message);
         }
-        if target.gate.upstream == target.gate.listen.to_string() {
+        let is_ours = target.gate.kind == entracte_gate::external::Kind::Entracte;
+        if is_ours && target.gate.upstream == target.gate.listen.to_string() {
             let message = format!("{} is the gate itself, not the game", target.gate.upstream);
             return wrong("gate.upstream", message);
         }

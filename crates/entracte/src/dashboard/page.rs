@@ -119,8 +119,29 @@ fn release(target: &Target, store: &Store, id: ReleaseId) -> Result<String, Stor
     Ok(layout(target, release.outcome.is_none().then_some(1), &body))
 }
 
+/// The server in our gate's place, in one line.
+fn server(target: &Target) -> String {
+    let gate = entracte_release::front::driver(target);
+    match gate.status() {
+        Ok(status) => format!(
+            "<p>{} is <b class={}>{}</b> for {}{}.</p>",
+            gate.kind(),
+            if status.phase.is_fenced() { "bad" } else { "good" },
+            status.phase,
+            human_ms(status.server_time.since(status.since)),
+            if status.upstream_ok { "" } else { "; <b class=bad>the game does not answer</b>" }
+        ),
+        Err(error) => {
+            format!("<p class=bad>{}</p>", escape(&entracte_release::fault::chain(&error)))
+        }
+    }
+}
+
 /// The gate in one line.
 fn door(target: &Target) -> String {
+    if target.front.is_some() {
+        return server(target);
+    }
     match Client::new(&target.gate_socket).status() {
         Ok(status) => format!(
             "<p>The gate is <b class={}>{}</b> for {}: {} players in, {} requests in the game, {:.1} requests/s{}.</p>",

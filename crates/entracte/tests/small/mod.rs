@@ -241,6 +241,11 @@ http = "GET /count"
         end(&mut self.gate);
     }
 
+    /// Where players connect.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Starts the daily duties, which take up what a dead runner left.
     pub fn start_duties(&mut self) {
         self.duties = Some(in_background(self.there(&["serve"]), &self.dev.join("../duties.log")));

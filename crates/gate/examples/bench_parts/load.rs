@@ -62,12 +62,13 @@ async fn player(address: SocketAddr, from: Instant, to: Instant, status: u16) ->
     stream.set_nodelay(true).unwrap();
     let expected = format!("HTTP/1.1 {status} ");
     let (mut delays, mut buffer) = (Vec::new(), Vec::with_capacity(64 * 1_024));
+    let mut request = REQUEST.to_vec();
     loop {
         let asked = Instant::now();
         if asked >= to {
             return delays;
         }
-        if stream.write_all(REQUEST).await.is_err() {
+        if stream.write_all(&request).await.is_err() {
             stream = tokio::net::TcpStream::connect(address).await.unwrap();
             continue;
         }
@@ -89,10 +90,28 @@ async fn player(address: SocketAddr, from: Instant, to: Instant, status: u16) ->
         }
         let text = String::from_utf8_lossy(&buffer[..buffer.len().min(60)]);
         assert!(buffer.starts_with(expected.as_bytes()), "{address}: {text}");
+        if request.len() == REQUEST.len()
+            && let Some(cookie) = cookie_of(&buffer)
+        {
+            // As a browser: what was set once is sent from then on.
+            request.truncate(REQUEST.len() - b"\r\n\r\n".len());
+            request.extend_from_slice(format!("; {cookie}\r\n\r\n").as_bytes());
+        }
         if asked >= from {
             delays.push(asked.elapsed());
         }
     }
+}
+
+/// The first cookie that an answer sets, as `name=value`.
+fn cookie_of(answer: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(answer);
+    let head = text.split("\r\n\r\n").next()?;
+    let set = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("set-cookie").then_some(value)
+    })?;
+    Some(set.split(';').next()?.to_owned())
 }
 
 /// Head and body together, once the head is there.

@@ -209,10 +209,12 @@ fn caddy(site: &Site, core: &str, page: &str) -> Proxy {
     let (pass, refuse, path) = (free(), free(), site.dir.path().join("Caddyfile"));
     let conf = format!(
         "{{\n  admin off\n  auto_https off\n}}\nhttp://:{} {{\n  bind 127.0.0.1\n  reverse_proxy {}\n}}\n\
-         http://:{} {{\n  bind 127.0.0.1\n  header Retry-After 30\n  header Cache-Control no-store\n  respond \"{page}\" 503\n}}\n",
+         http://:{} {{\n  bind 127.0.0.1\n  header Retry-After 30\n  header Cache-Control no-store\n  header Content-Length {}\n  respond \"{page}\" 503\n}}\n",
         pass.port(),
         site.address,
-        refuse.port()
+        refuse.port(),
+        // Without it a long answer goes out in chunks.
+        page.len()
     );
     fs::write(&path, conf).unwrap();
     let args = ["run", "--adapter", "caddyfile", "--config", path.to_str().unwrap()];

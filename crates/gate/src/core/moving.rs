@@ -3,24 +3,41 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use entracte_model::UnixMs;
 use entracte_model::gate::{self, Goal, Phase, State};
 
-use super::{Core, SetError, due_instant, elapsed_ms, now};
+use super::{Core, SetError, Steady, due_instant, elapsed_ms, now};
 use crate::error::GateError;
 use crate::in_flight::InFlight;
 use crate::waiting_room::{Reopening, slow_from_ms};
+
+/// The wall clock runs a little faster or slower than the other; from here on it has jumped.
+const JUMP_MS_LEAST: u64 = 2_000;
 
 impl Core {
     /// Puts a goal in force: accepted, written, synced, and only then acted upon.
     pub(crate) async fn set(self: &Arc<Self>, goal: &Goal) -> Result<(), SetError> {
         let _one_at_a_time = self.writer.lock().await;
-        let held = self.inner().state.clone();
-        let next = gate::accept(&held, goal, now())?;
+        let (held, at) = self.held();
+        let next = gate::accept(&held, goal, at)?;
         if next != held {
             self.write(&next).await?;
             self.act(next);
         }
         Ok(())
+    }
+
+    /// The state, and the moment by the wall clock. Where that has jumped since the state began, the
+    /// state says its beginning by the new clock: how long it has lasted stays what it is.
+    fn held(&self) -> (State, UnixMs) {
+        let inner = self.inner();
+        let (mut state, at) = (inner.state.clone(), now());
+        let lasted_ms = inner.told.now().since(state.since);
+        let by_clock_ms = at.since(state.since);
+        if at < state.since || lasted_ms.abs_diff(by_clock_ms) > JUMP_MS_LEAST {
+            state.since = UnixMs(at.0.saturating_sub(i64::try_from(lasted_ms).unwrap_or(i64::MAX)));
+        }
+        (state, at)
     }
 
     /// As long as this is held, no goal is taken and time moves nothing on.
@@ -63,6 +80,7 @@ impl Core {
         let release = {
             let mut inner = self.inner();
             inner.due = due_instant(&next);
+            inner.told = Steady::begin();
             let reopening_goes_on = inner.reopening.is_some() && phase == Phase::Reopening;
             if !reopening_goes_on {
                 let peak = inner.bins.peak_new_per_s();
@@ -91,26 +109,44 @@ impl Core {
         }
     }
 
-    /// Lets the parked go, one after another, as long as the gate stays open for them.
+    /// Lets the parked go, in their order, as long as the gate stays open for them: at once what the
+    /// game is used to, the others one after another.
     async fn release(self: Arc<Self>) {
         let pause = Duration::from_secs(1) / self.config.limits.release_per_s.max(1);
-        let mut turn = tokio::time::interval(pause);
+        let at_once = {
+            let inner = self.inner();
+            gate::let_go_at_once(inner.park.len(), inner.bins.requests_per_s())
+        };
+        for _ in 0..at_once {
+            if !self.let_one_go() {
+                return;
+            }
+        }
+        let mut turn = tokio::time::interval_at(tokio::time::Instant::now() + pause, pause);
         turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             turn.tick().await;
-            let (sender, guard) = {
-                let mut inner = self.inner();
-                let next = if inner.state.phase.is_fenced() { None } else { inner.park.first() };
-                let Some(sender) = next else {
-                    inner.releasing = false;
-                    return;
-                };
-                inner.in_flight += 1;
-                (sender, InFlight::released(&self))
-            };
-            // A client that left in this moment drops the guard, which takes it out of flight.
-            drop(sender.send(guard));
+            if !self.let_one_go() {
+                return;
+            }
         }
+    }
+
+    /// Lets the one go who waits longest. False where nobody waits, or the gate holds again.
+    fn let_one_go(self: &Arc<Self>) -> bool {
+        let (sender, guard) = {
+            let mut inner = self.inner();
+            let next = if inner.state.phase.is_fenced() { None } else { inner.park.first() };
+            let Some(sender) = next else {
+                inner.releasing = false;
+                return false;
+            };
+            inner.in_flight += 1;
+            (sender, InFlight::released(self))
+        };
+        // A client that left in this moment drops the guard, which takes it out of flight.
+        drop(sender.send(guard));
+        true
     }
 
     /// When time moves the gate on, from which phase, and to which.

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use crate::body::Answer;
-use crate::core::{Core, now};
+use crate::core::Core;
 use crate::pages;
 use crate::who::{PASS_COOKIE, PASS_COOKIE_HOST, Who, text};
 
@@ -38,7 +38,7 @@ pub(crate) async fn answer(
     parts: Parts,
     body: Incoming,
 ) -> Response<Answer> {
-    let path = who.path.strip_prefix("/_entracte/").unwrap_or("");
+    let path = who.path().strip_prefix("/_entracte/").unwrap_or("");
     if path == "pass" && parts.method == Method::POST {
         return enter(core, who, &parts, body).await;
     }
@@ -134,9 +134,9 @@ async fn enter(core: &Core, who: &Who, parts: &Parts, body: Incoming) -> Respons
         .ok()
         .and_then(|form| form.split('&').find_map(|pair| pair.strip_prefix("token=")))
         .map_or("", |token| token.trim_matches(['+', ' ']));
-    let pass = core.pass_tokens.take(token, now()).and_then(|expires| {
-        let seconds = expires.since(now()) / 1_000;
-        Some((core.keys.pass(expires, &who.host).ok()?, seconds))
+    let pass = core.pass_tokens.take(token, core.clock.now()).and_then(|expires| {
+        let seconds = expires.since(core.clock.now()) / 1_000;
+        Some((core.keys.pass(expires, &who.host()).ok()?, seconds))
     });
     let Some((pass, seconds)) = pass else {
         return pages::pass_form(core, who, PASS_SCRIPT, true);

@@ -15,9 +15,12 @@ use crate::core::{Core, View};
 use crate::tokens::{Place, jitter01};
 use crate::who::Who;
 
+pub(crate) mod alone;
+mod kept;
 pub(crate) mod strings;
 mod words;
 
+pub(crate) use kept::KeptPages;
 use strings::Strings;
 pub(crate) use words::{Words, message_for};
 
@@ -26,17 +29,18 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// Only our own style and script run on a page, whatever text gets into it.
-fn policy(script: &str) -> String {
+fn policy(script: &str) -> HeaderValue {
     let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
-    format!(
+    let text = format!(
         "default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; connect-src 'self'; \
          form-action 'self'; base-uri 'none'; frame-ancestors 'self'",
         hash(STYLE),
         hash(script)
-    )
+    );
+    HeaderValue::try_from(text).expect("base64 and names only")
 }
 
-static POLICY: LazyLock<String> = LazyLock::new(|| policy(SCRIPT));
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| policy(SCRIPT));
 
 /// The page, or the problem document, of `kind`: 503, not to be kept, with the time to come back.
 pub(crate) fn page(
@@ -45,15 +49,26 @@ pub(crate) fn page(
     who: &Who,
     place: Option<Place>,
 ) -> Response<Answer> {
+    if kind == PageKind::WaitingRoom {
+        // It says the client's own place.
+        return render(core, kind, who, place);
+    }
+    core.kept_pages.get(kind, who.wants_html, who.accept_language(), core.acts(), || {
+        let (head, body) = render(core, kind, who, None).into_parts();
+        (head.headers, body.into_whole())
+    })
+}
+
+fn render(core: &Core, kind: PageKind, who: &Who, place: Option<Place>) -> Response<Answer> {
     let view = core.view(who, place);
-    let strings = strings::choose(&who.accept_language, &core.config.languages);
+    let strings = strings::choose(who.accept_language(), &core.config.languages);
     let retry_s = match view.ahead {
         Some((_, wait_s)) if kind == PageKind::WaitingRoom => wait_s.clamp(5, 900),
         _ => gate::retry_after_s(&view.state, view.now, jitter01()),
     };
     let words = Words::of(strings, kind, &view, &game_name(core, strings));
     let mut response = if who.wants_html {
-        html(StatusCode::SERVICE_UNAVAILABLE, &document(strings, &words, retry_s), &POLICY)
+        html(StatusCode::SERVICE_UNAVAILABLE, document(strings, &words, retry_s, retry_s), &POLICY)
     } else {
         problem(StatusCode::SERVICE_UNAVAILABLE, &words, &view, strings, retry_s)
     };
@@ -67,10 +82,10 @@ pub(crate) fn page(
 /// The game gives no answer, and nobody planned it.
 pub(crate) fn fault(core: &Core, status: StatusCode, who: &Who) -> Response<Answer> {
     let view = core.view(who, None);
-    let strings = strings::choose(&who.accept_language, &core.config.languages);
+    let strings = strings::choose(who.accept_language(), &core.config.languages);
     let words = Words::fault(strings, &view, &game_name(core, strings));
     let mut response = if who.wants_html {
-        html(status, &document(strings, &words, 10), &POLICY)
+        html(status, document(strings, &words, 10, 10), &POLICY)
     } else {
         problem(status, &words, &view, strings, 10)
     };
@@ -99,16 +114,14 @@ pub(crate) fn game_name(core: &Core, strings: &Strings) -> String {
     if name.is_empty() { strings.the_game.to_owned() } else { name.to_owned() }
 }
 
-fn html(status: StatusCode, text: &str, policy: &str) -> Response<Answer> {
-    let mut response = Response::new(Answer::whole(text.to_owned()));
+fn html(status: StatusCode, text: String, policy: &HeaderValue) -> Response<Answer> {
+    let mut response = Response::new(Answer::whole(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    if let Ok(policy) = HeaderValue::from_str(policy) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy.clone());
     response
 }
 
@@ -120,11 +133,22 @@ fn problem(
     strings: &Strings,
     retry_s: u64,
 ) -> Response<Answer> {
+    let body = problem_of(status.as_u16(), words, view, strings, retry_s);
+    let mut response = Response::new(Answer::whole(body.to_string()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
+}
+
+/// The problem document itself.
+fn problem_of(status: u16, words: &Words, view: &View, strings: &Strings, retry_s: u64) -> Value {
     let goal = &view.state.goal;
-    let body = json!({
+    json!({
         "type": "about:blank",
         "title": words.title,
-        "status": status.as_u16(),
+        "status": status,
         "detail": words.lead,
         "phase": view.state.phase,
         "retry_after_s": retry_s,
@@ -135,13 +159,7 @@ fn problem(
         "message": message_for(goal, strings),
         "version": goal.version,
         "notes_url": goal.notes_url,
-    });
-    let mut response = Response::new(Answer::whole(body.to_string()));
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    response
+    })
 }
 
 /// Text that cannot become markup, in elements and in quoted attributes.
@@ -174,7 +192,9 @@ fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
     out
 }
 
-fn document(strings: &Strings, words: &Words, retry_s: u64) -> String {
+/// The page, whose script asks after `poll_s`, and which loads itself anew after `retry_s` where no
+/// script runs.
+fn document(strings: &Strings, words: &Words, poll_s: u64, retry_s: u64) -> String {
     fill(TEMPLATE, |name| {
         Some(match name {
             "lang" => strings.lang.to_owned(),
@@ -184,7 +204,7 @@ fn document(strings: &Strings, words: &Words, retry_s: u64) -> String {
             "refresh" => retry_s.to_string(),
             "style" => STYLE.to_owned(),
             "script" => SCRIPT.to_owned(),
-            "data" => escape(&words.data(strings, retry_s).to_string()),
+            "data" => escape(&words.data(strings, poll_s).to_string()),
             "clock" => clock(words),
             "progress" => {
                 words.progress.map(|percent| progress(strings, percent)).unwrap_or_default()
@@ -244,7 +264,7 @@ fn after(strings: &Strings, words: &Words) -> String {
 
 /// The form in which a tester's browser exchanges its token for a pass.
 pub(crate) fn pass_form(core: &Core, who: &Who, script: &str, wrong: bool) -> Response<Answer> {
-    let strings = strings::choose(&who.accept_language, &core.config.languages);
+    let strings = strings::choose(who.accept_language(), &core.config.languages);
     let form = format!(
         "<form method=\"post\" action=\"/_entracte/pass\"><label for=\"token\">{}</label>\
          <input id=\"token\" name=\"token\" autocomplete=\"off\" spellcheck=\"false\" required>\
@@ -267,14 +287,14 @@ pub(crate) fn pass_form(core: &Core, who: &Who, script: &str, wrong: bool) -> Re
         })
     });
     let status = if wrong { StatusCode::FORBIDDEN } else { StatusCode::OK };
-    let mut response = html(status, &text, &policy(script));
+    let mut response = html(status, text, &policy(script));
     not_kept(&mut response);
     response
 }
 
 /// What the status endpoint tells a page or a widget.
 pub(crate) fn status_json(core: &Core, who: &Who, view: &View, ready: bool) -> Value {
-    let strings = strings::choose(&who.accept_language, &core.config.languages);
+    let strings = strings::choose(who.accept_language(), &core.config.languages);
     let goal = &view.state.goal;
     let kind = match view.state.phase {
         Phase::Draining => PageKind::LoginClosed,

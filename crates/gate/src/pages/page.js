@@ -3,7 +3,7 @@
   var d = JSON.parse(document.body.getAttribute("data-entracte"));
   var big = document.getElementById("big"), note = document.getElementById("note");
   var bar = document.getElementById("bar"), say = document.getElementById("say");
-  var skew = Date.now() - d.now, said = "";
+  var skew = d.now ? Date.now() - d.now : 0, said = "";
   function put(el, text) { if (el && el.textContent !== text) el.textContent = text; }
   function two(n) { return (n < 10 ? "0" : "") + n; }
   function clock(ms) {
@@ -21,7 +21,11 @@
   function ask() {
     fetch("/_entracte/v1/status", { cache: "no-store", credentials: "same-origin" }).then(function (r) {
       if (!r.ok) throw 0;
-      return r.json();
+      // A file that a web server shows tells no time; the server does.
+      return r.json().then(function (s) {
+        s.server_time = s.server_time || Date.parse(r.headers.get("Date")) || Date.now();
+        return s;
+      });
     }).then(function (s) {
       if (s.enter && (!d.fault || s.ready !== false)) {
         tell(d.open);

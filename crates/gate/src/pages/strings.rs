@@ -160,14 +160,21 @@ pub(crate) fn ranked(accept_language: &str) -> Vec<String> {
                 .trim()
                 .strip_prefix("q=")
                 .map_or(Some(1.0), |q| q.trim().parse::<f32>().ok())?;
-            let permille = (1..=1_000u16).rev().find(|n| quality * 1_000.0 >= f32::from(*n))?;
+            let permille = permille(quality).filter(|permille| *permille > 0)?;
             let tag = tag.trim();
-            (!tag.is_empty()).then(|| (u32::from(permille), tag.to_ascii_lowercase()))
+            (!tag.is_empty()).then(|| (permille, tag.to_ascii_lowercase()))
         })
         .collect();
     // Stable: among equals, the client's order counts.
     tags.sort_by_key(|(quality, _)| std::cmp::Reverse(*quality));
     tags.into_iter().map(|(_, tag)| tag).collect()
+}
+
+/// Nothing for what is no number.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn permille(quality: f32) -> Option<u32> {
+    // Between 0 and 1000: exact, and never negative.
+    (!quality.is_nan()).then(|| (quality * 1_000.0).clamp(0.0, 1_000.0) as u32)
 }
 
 /// `fr` of `fr-CA`.

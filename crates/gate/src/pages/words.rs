@@ -28,7 +28,8 @@ pub(crate) struct Words {
     phase: Phase,
     until: Option<UnixMs>,
     late: &'static str,
-    now: UnixMs,
+    /// Nothing where the page is made beforehand.
+    now: Option<UnixMs>,
 }
 
 /// The goal's message in the page's language, else in any language.
@@ -80,6 +81,11 @@ impl Words {
         words
     }
 
+    /// For a page that is made beforehand: the client's own clock must do.
+    pub(crate) fn forget_now(&mut self) {
+        self.now = None;
+    }
+
     fn plain(strings: &'static Strings, view: &View, game: &str, title: &str, lead: &str) -> Self {
         let goal = &view.state.goal;
         Self {
@@ -97,7 +103,7 @@ impl Words {
             phase: view.state.phase,
             until: None,
             late: strings.late,
-            now: view.now,
+            now: Some(view.now),
         }
     }
 

@@ -487,12 +487,11 @@ impl Gate {
 pub fn launch(dir: &Path, config: &Value) -> Result<(Process, SocketAddr), String> {
     let path = dir.join("gate.json");
     std::fs::write(&path, config.to_string()).unwrap();
-    let child = Command::new(program())
-        .arg(&path)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(program());
+    if dir.join("clock").exists() {
+        command.env("GATE_CLOCK", dir.join("clock"));
+    }
+    let child = command.arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut process = Process(child);
     let child = &mut process.0;
     let mut line = String::new();

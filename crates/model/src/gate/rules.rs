@@ -31,6 +31,11 @@ pub struct BadRule {
 }
 
 impl LoginRule {
+    /// The method, where one is named; the path; whether longer paths fall under the rule, too.
+    pub fn parts(&self) -> (Option<&str>, &str, bool) {
+        (self.method.as_deref(), &self.path, self.prefix)
+    }
+
     /// True where a request of `method` on `path` (with or without a query) falls under the rule.
     pub fn matches(&self, method: &str, path: &str) -> bool {
         if self.method.as_ref().is_some_and(|m| m != method) {

@@ -18,6 +18,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// Statements that somebody else found.
+    pub fn of(sql: String) -> Self {
+        Self::new(sql)
+    }
+
     pub(super) fn new(sql: impl Into<String>) -> Self {
         Self { sql: sql.into(), ..Self::default() }
     }

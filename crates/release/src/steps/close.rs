@@ -8,13 +8,14 @@ use entracte_model::gate::Phase;
 use entracte_model::journal::{Fault, FaultKind, Level};
 use entracte_model::plan::Step;
 use entracte_model::progress::{Probe, StepState};
+use entracte_model::time::human_ms;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::smoke::settle;
 use super::{Act, keep};
 use crate::clock::now;
-use crate::context::Context;
+use crate::context::{Context, POLL_MS};
 use crate::fault::Doing;
 use crate::gate_goal;
 
@@ -73,18 +74,39 @@ impl Act for Close {
 /// Waits until the requests that are in the game have ended, and stops the workers.
 pub(crate) fn at_rest(cx: &mut Context<'_>) -> Result<(), Fault> {
     let limit_ms = cx.target.pace.fence_ms;
-    let mut in_flight = 0;
-    let empty = cx.wait_every(IN_FLIGHT_POLL_MS, limit_ms, "requests in flight end", |cx| {
-        in_flight = cx.gate().status().doing("asking the gate")?.in_flight;
-        Ok(in_flight == 0)
+    let (mut in_flight, mut grace_ms) = (Some(0), 0);
+    // Our own gate is asked often, because players wait; a server is asked by more than a line.
+    let is_ours = cx.target.front.is_none();
+    let poll_ms = if is_ours { IN_FLIGHT_POLL_MS } else { POLL_MS };
+    let known = cx.wait_every(poll_ms, limit_ms, "requests in flight end", |cx| {
+        let status = cx.gate().status().doing("asking the gate")?;
+        (in_flight, grace_ms) = (status.in_flight, status.grace_ms);
+        Ok(in_flight.unwrap_or(0) == 0)
     })?;
-    if !empty {
-        let message = format!("{in_flight} requests are still at work after {limit_ms} ms");
+    if !known {
+        let at_work = in_flight.unwrap_or(0);
+        // A server that is reloaded for this counts the workers that it replaced.
+        let what = if cx.gate_can().reloads_at_closing { "old workers" } else { "requests" };
+        let message = format!("{at_work} {what} are still at work after {limit_ms} ms");
         return Err(Fault::new(FaultKind::Broken, message)
             .hint("raise pace.fence, or look what the game is doing for so long"));
     }
+    if in_flight.is_none() {
+        blind(cx, grace_ms)?;
+    }
     let stop = cx.target.hooks.workers_stop.clone();
     cx.hooks("workers_stop", &stop)
+}
+
+/// Where nobody can tell whether requests are in the game, time must do.
+fn blind(cx: &mut Context<'_>, grace_ms: u64) -> Result<(), Fault> {
+    let text = format!(
+        "{} cannot tell whether requests are in the game: {} given to them",
+        crate::front::kind(cx.target),
+        human_ms(grace_ms)
+    );
+    cx.say(Level::Warning, text);
+    cx.wait(grace_ms, "requests end", |_| Ok(false)).map(drop)
 }
 
 /// Lets workers and players back into the game that they knew.

@@ -32,10 +32,11 @@ impl Act for Drain {
             goal.reopens_p50 = Some(p50);
             goal.reopens_p90 = Some(p90);
         })?;
-        let at_first = status.players_left;
+        let Some(at_first) = status.players_left else { return self.uncounted(cx) };
         let mut left = at_first;
         cx.wait(self.deadline_ms, "players finish", |cx| {
-            left = cx.gate().status().doing("asking the gate")?.players_left;
+            let counted = cx.gate().status().doing("asking the gate")?.players_left;
+            left = counted.unwrap_or(left);
             cx.progress(at_first.saturating_sub(left), at_first, "players", "finished");
             Ok(left == 0)
         })?;
@@ -56,5 +57,19 @@ impl Act for Drain {
 
     fn undo(&self, cx: &mut Context<'_>, _: &Value) -> Result<(), Fault> {
         gate_goal::open_again(cx)
+    }
+}
+
+impl Drain {
+    /// A server that counts nobody: everybody has the whole time.
+    fn uncounted(&self, cx: &mut Context<'_>) -> Result<Value, Fault> {
+        let total = self.deadline_ms;
+        let began = now();
+        cx.wait(total, "players finish", |cx| {
+            cx.progress(now().since(began).min(total), total, "ms", "given to players");
+            Ok(false)
+        })?;
+        cx.info("login closed; who is left is not counted");
+        Ok(json!({}))
     }
 }

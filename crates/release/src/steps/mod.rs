@@ -26,7 +26,7 @@ use serde_json::Value;
 
 pub(crate) use close::fence_again;
 pub(crate) use preflight::manifest_of;
-pub(crate) use window_copy::way;
+pub(crate) use window_copy::{way, way_named};
 
 use crate::context::Context;
 use crate::fault::refused;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use entracte_gate::control::Status;
+use entracte_gate::external::Kind;
 use entracte_host::op::{Op, Reply};
 use entracte_model::gate::Phase;
 use entracte_model::journal::Fault;
@@ -149,11 +149,27 @@ pub(crate) fn list(changes: &BTreeMap<RelPath, Change>) -> String {
 }
 
 fn gate(cx: &mut Context<'_>) -> Result<(), Fault> {
-    let status: Status = cx.gate().status().map_err(|error| {
+    let kind = crate::front::kind(cx.target);
+    let status = cx.gate().status().map_err(|error| {
+        let why = crate::fault::chain(&error);
+        if kind != Kind::Entracte {
+            return refused(why).hint("`entracte doctor` looks at it");
+        }
         let socket = cx.target.gate_socket.display();
-        refused(format!("the gate does not answer at {socket}: {}", crate::fault::chain(&error)))
+        refused(format!("the gate does not answer at {socket}: {why}"))
             .hint("start it with `entracte up` (or `systemctl start entracte-gate`)")
     })?;
+    if let Some(settings) = &cx.target.front {
+        // Found out now, it costs nobody anything.
+        let included = crate::front::server(settings).included();
+        included.map_err(|error| {
+            refused(crate::fault::chain(&error))
+                .hint("`entracte doctor` asks again once its configuration is mended")
+        })?;
+        for text in kind.capabilities().shortcomings() {
+            cx.info(format!("{kind}: {text}"));
+        }
+    }
     match status.phase {
         Phase::Open | Phase::Announced => {}
         phase => {
@@ -187,6 +203,7 @@ fn database(cx: &mut Context<'_>, archive: Option<&Archive>) -> Result<u64, Faul
     for note in &facts.notes {
         cx.info(note.clone());
     }
+    crate::ways::check(cx, &mut *database)?;
     if let Some(archive) = archive {
         scripts::check_all(cx, archive, &mut *database)?;
     }

@@ -27,7 +27,9 @@ impl Act for Reopen {
         let url = notes_url(cx);
         // Nobody was sent away by a gate that still holds: there is no herd to come back.
         let held = cx.gate().status().is_ok_and(|status| status.phase == Phase::Holding);
-        let ramp_ms = if held { 0 } else { cx.target.pace.ramp_ms };
+        // A server without a waiting room lets everybody in.
+        let ramps = !held && cx.gate_can().can_pace;
+        let ramp_ms = if ramps { cx.target.pace.ramp_ms } else { 0 };
         let phase = if ramp_ms == 0 { Phase::Open } else { Phase::Reopening };
         let asked = gate_goal::set(cx, phase, |goal| {
             goal.notes_url = Some(url);

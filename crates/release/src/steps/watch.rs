@@ -131,7 +131,7 @@ fn probe(cx: &Context<'_>) -> bool {
     let version = cx.plan.to.version.to_string();
     let tester = Tester {
         base_url: &cx.target.gate_url,
-        pass: pass.as_ref().map(|pass| &pass.header),
+        pass: pass.as_ref().map(|(header, _)| header),
         dir: &cx.target.root,
         timeout_ms: cx.target.hooks.timeout_ms,
         version: &version,

@@ -5,6 +5,7 @@ use entracte_model::journal::{Fault, Level};
 use entracte_model::plan::{ReleaseId, Step};
 use entracte_model::progress::Probe;
 use entracte_model::time::human_bytes;
+use entracte_model::way::{Way, Wish};
 use serde_json::{Value, json};
 
 use super::{Act, keep};
@@ -30,6 +31,7 @@ impl Act for WindowCopy {
             }
             _ => {}
         }
+        database.wish_for(wish(cx));
         std::fs::create_dir_all(&dir).doing("making the rollback point's folder")?;
         let point = database
             .take_point(&dir, &mut |p| cx.progress(p.done, p.total, p.unit, &p.note))
@@ -64,9 +66,31 @@ pub(crate) fn way(point: &Point) -> &'static str {
     match point.way {
         PointWay::SqliteCopy { .. } => "a copy of the database",
         PointWay::MariadbFiles(_) => "copies of the table files",
+        PointWay::MariadbBinlog(_) => "a dump made ahead and the binary log since",
         PointWay::MariadbDump(_) => "a dump of the tables",
         PointWay::PostgresClone(_) => "a clone of the database",
         PointWay::PostgresDump(_) => "a dump of the database",
+    }
+}
+
+/// The way that [`way`] calls so.
+pub(crate) fn way_named(text: &str) -> Option<Way> {
+    Some(match text {
+        "a copy of the database" => Way::Copy,
+        "copies of the table files" => Way::Files,
+        "a dump made ahead and the binary log since" => Way::Binlog,
+        "a clone of the database" => Way::Clone,
+        "a dump of the tables" | "a dump of the database" => Way::Dump,
+        _ => return None,
+    })
+}
+
+/// What the database is told of the way that the plan chose, or that the configuration asks for.
+fn wish(cx: &Context<'_>) -> Wish {
+    match (cx.target.point, &cx.plan.point) {
+        (Some(way), _) => Wish::Only(way),
+        (None, Some(choice)) => choice.wish(),
+        (None, None) => Wish::Any,
     }
 }
 
@@ -82,13 +106,18 @@ pub(crate) fn prepare(cx: &mut Context<'_>) {
         Ok(None) => return,
         Err(fault) => Err(fault.message),
     };
+    let wish = wish(cx);
     let prepared = database.and_then(|mut database| {
+        database.wish_for(wish);
         database
             .prepare_point(&dir, &mut |p| cx.progress(p.done, p.total, p.unit, &p.note))
             .map_err(|error| chain(&error))
     });
     match prepared {
         Ok(None) => {}
+        Ok(Some(0)) => {
+            cx.info("the database's changes are on its disk, so the rollback point is nearer");
+        }
         Ok(Some(bytes)) => {
             let bytes = human_bytes(bytes);
             cx.info(format!("rollback point prepared while the game runs ({bytes} copied)"));

@@ -224,6 +224,22 @@ impl Store {
         self.ask(|conn| conn.pragma_update(None, "synchronous", mode))
     }
 
+    /// Makes `change` without waiting for the disk, whatever the mode is otherwise.
+    pub(crate) fn without_waiting<T>(
+        &mut self,
+        change: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mode: i64 =
+            self.ask(|conn| conn.pragma_query_value(None, "synchronous", |row| row.get(0)))?;
+        self.wait_for_disk(false)?;
+        let changed = change(self);
+        // It is a variable in SQLite's memory. To go on as if entries were synced would be worse
+        // than to end here: what was written is taken up by `resume`.
+        self.ask(|conn| conn.pragma_update(None, "synchronous", mode))
+            .expect("setting a variable of an open connection");
+        changed
+    }
+
     /// One question or change, with the store's name in its error.
     pub(crate) fn ask<T>(
         &self,
