@@ -10,10 +10,12 @@ use std::process::Command;
 
 use entracte_testbed::process::wait_until;
 use entracte_testbed::relay::{Budgets, Relay};
-use small::{PATIENCE_MS, Small, ends, is_stopped, signal, step};
+use small::{PATIENCE_MS, Small, ends, is_stopped, said, signal, step};
 
 /// How often the one transfer is cut.
 const CUTS: usize = 100;
+/// How many commands a person tries, before the test counts as failed.
+const ATTEMPTS_MAX: usize = 120;
 /// What the cuts and the contents are made from.
 const SEED: u64 = 0xc0_ffee;
 
@@ -68,9 +70,19 @@ fn a_transfer_that_is_cut_a_hundred_times_ends_in_an_exact_tree() {
         Some(least + seeded.below(30_000))
     };
     let relay = through(&small, Box::new(budgets));
-    let told = small.ok(&["deploy", "1.1", "--yes"]);
-    assert!(told.contains("1.1.0 is live"), "{told}");
-    assert_eq!(relay.cuts(), CUTS, "one command, one transfer");
+    // A busy machine may need longer for so many connections than one command tries: then a person
+    // types it again, and the transfer goes on where it was.
+    let mut done = false;
+    for _ in 0..ATTEMPTS_MAX {
+        let output = small.run(&["deploy", "1.1", "--yes"]);
+        done = output.status.success();
+        if done {
+            break;
+        }
+        assert_eq!(output.status.code(), Some(8), "{}\n{}", said(&output), small.logs());
+    }
+    assert!(done, "not done after {ATTEMPTS_MAX} attempts: {}", small.logs());
+    assert_eq!(relay.cuts(), CUTS, "every connection but the last was cut");
     direct(&small, &relay);
     small.assert_is("1.1", &["r1"], "after all the cuts");
     let releases = small.json(&["history"]);

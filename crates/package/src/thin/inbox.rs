@@ -18,8 +18,9 @@ const PART: &str = ".part";
 
 /// The receiving side of one package: a folder of objects by hash, and parts of them.
 ///
-/// A crash can cost what arrived since the last sync (the end of [`Inbox::receive`]); what stays
-/// of it is read again by the next [`Inbox::open`], and only what is right counts.
+/// Durable is the archive that [`Inbox::assemble`] makes. A crash before that can cost what arrived and
+/// was not written to the disk yet; what stays of it is read again by the next [`Inbox::open`], and
+/// only what is right counts.
 pub struct Inbox {
     pub(super) dir: PathBuf,
     pub(super) verified: Verified,
