@@ -205,6 +205,7 @@ impl Step {
     pub fn has_undo(self) -> bool {
         match self {
             Step::Stage {}
+            | Step::Backup {}
             | Step::Announce { .. }
             | Step::Drain { .. }
             | Step::Close {}
@@ -214,7 +215,6 @@ impl Step {
             | Step::Restore {}
             | Step::Switch {} => true,
             Step::Preflight {}
-            | Step::Backup {}
             | Step::Smoke {}
             | Step::Reopen {}
             | Step::Tell {}

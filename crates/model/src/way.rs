@@ -231,7 +231,8 @@ pub fn choose(
             && free < costed.disk_bytes
         {
             let (needs, free) = (human_bytes(costed.disk_bytes), human_bytes(free));
-            costed.why_not = Some(format!("it needs {needs} of disk, {free} are free"));
+            costed.why_not =
+                Some(format!("no room left for it: it needs {needs} of disk, {free} are free"));
         }
     }
     let mut open = ways.iter().filter(|costed| costed.why_not.is_none());

@@ -92,8 +92,12 @@ pub(crate) fn check(cx: &mut Context<'_>, database: &mut dyn Database) -> Result
     };
     let Some(taken) = choice.taken() else {
         let wished = cx.target.point.map_or(String::new(), |way| format!(" as {}", way.what()));
-        return Err(refused(format!("no rollback point{wished} can be taken: {}", reasons()))
-            .hint("make room, or look at `point` of the database in entracte.toml"));
+        let place = dir.display();
+        return Err(refused(format!(
+            "no rollback point{wished} can be taken in {place}: {}",
+            reasons()
+        ))
+        .hint("make room, or look at `point` of the database in entracte.toml"));
     };
     let offer = offers.iter().find(|offer| offer.way == taken.way);
     let room = match offer.and_then(|offer| offer.free_bytes) {

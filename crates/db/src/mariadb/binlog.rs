@@ -430,7 +430,10 @@ mod tests {
             body.push(u8::try_from(database.len()).unwrap());
             body.extend(database.bytes().chain(*b"\0\x01t\0"));
             self.add(19, &body);
-            self.add(23, &[table, 0, 0, 0, 0, 0, u8::from(ends), 0, b'r']);
+            let mut body = vec![table, 0, 0, 0, 0, 0, u8::from(ends), 0];
+            // The last four bytes are the sum, where the log has sums.
+            body.extend(b"r-SUM");
+            self.add(23, &body);
         }
 
         fn sift(&self, from: u64, to: Option<u64>) -> (Sifted, Vec<u8>) {
@@ -503,7 +506,6 @@ mod tests {
         let mut log = Log(MAGIC.to_vec());
         log.add(15, b"format\x01sums");
         log.rows(7, "game", false);
-        // The last four bytes are the sum.
         log.add(23, b"\x07\0\0\0\0\0\0\0more-rows-SUM!");
         log.add(23, b"\x07\0\0\0\0\0\x01\0the-last-SUM!");
         let (sifted, kept) = log.sift(FIRST, None);

@@ -149,6 +149,6 @@ mod tests {
         zstd::Decoder::new(&packed[..]).unwrap().read_to_end(&mut plain).unwrap();
         assert!(plain.ends_with(b"SELECT 2\xff;"));
         let text = String::from_utf8_lossy(&plain).into_owned();
-        assert!(text.contains(r#""scripts":[["1.sql",21],["2.sql",2]]"#), "{text}");
+        assert!(text.contains(r#""scripts":[["1.sql",22],["2.sql",2]]"#), "{text}");
     }
 }

@@ -25,6 +25,8 @@ const SAID_BYTES_MAX: usize = 4 << 10;
 const ENDING_MS_MAX: u64 = 2_000;
 /// How often such an end is looked for.
 const POLL_MS: u64 = 10;
+/// How long the last words of an ssh that has ended are waited for, in milliseconds.
+const LAST_WORDS_MS_MAX: u64 = 2_000;
 /// A connection that says nothing for a minute is dead: ssh asks four times, every 15 seconds.
 const ALIVE: [&str; 2] = ["ServerAliveInterval=15", "ServerAliveCountMax=4"];
 
@@ -446,6 +448,12 @@ fn no_greeting(
 ) -> SshError {
     drop(stdin);
     let code = wait(&mut child);
+    // Its last words may still be on their way to the listener. A jump host's own process may keep
+    // the stream open, so they are not waited for without end.
+    let until = Instant::now() + Duration::from_millis(LAST_WORDS_MS_MAX);
+    while !listener.is_finished() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(POLL_MS));
+    }
     if listener.is_finished() {
         let _ = listener.join();
     }

@@ -79,7 +79,8 @@ impl Act for Backup {
     }
 
     fn undo(&self, cx: &mut Context<'_>, _: &Value) -> Result<(), Fault> {
-        // The backups stay: one too many costs almost nothing.
+        // One too many costs almost nothing. What goes is what was prepared for the rollback point.
+        cx.info("the backups are kept");
         give_up_prepared(cx);
         Ok(())
     }
