@@ -6,9 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use entracte_db::{
-    MariadbSettings, Script, Secret, Settings, StatementAt, StatementLog, open, scratch,
-};
+use entracte_db::{MariadbSettings, Nowhere, Script, Secret, Settings, open, scratch};
 use entracte_testbed::mariadb::Mariadb;
 use entracte_testbed::process::{START_MS_MAX, runs, wait_until};
 use mysql::prelude::Queryable;
@@ -53,20 +51,8 @@ fn it_behaves_as_the_live_server_and_is_gone_afterwards() {
     assert_eq!(read, [[Some("1".to_owned())]]);
     let first = pid(&deep);
     // Starting again in the same place starts empty.
-    struct NoLog;
-    impl StatementLog for NoLog {
-        fn intent(&mut self, _: &StatementAt) -> Result<(), String> {
-            Ok(())
-        }
-        fn done(&mut self, _: &StatementAt, _: u64, _: &[String]) -> Result<(), String> {
-            Ok(())
-        }
-        fn failed(&mut self, _: &StatementAt, _: &str) -> Result<(), String> {
-            Ok(())
-        }
-    }
     let script = Script::held("x", b"CREATE TABLE \"t\" (a INT)");
-    database.run_scripts(&[script], &mut NoLog, &AtomicBool::new(false), &mut |_| {}).unwrap();
+    database.run_scripts(&[script], &mut Nowhere, &AtomicBool::new(false), &mut |_| {}).unwrap();
     assert_eq!(database.sums().unwrap().tables.len(), 1);
     drop(scratch);
     assert!(wait_until(START_MS_MAX, || !runs(first)), "still there: {first}");

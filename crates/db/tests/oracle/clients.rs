@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
 
 use entracte_db::{
-    Database, DbError, Engine, MariadbSettings, PostgresSettings, Script, Secret, Settings,
-    SqliteSettings, StatementAt, StatementLog,
+    Database, DbError, Engine, MariadbSettings, Nowhere, PostgresSettings, Script, Secret,
+    Settings, SqliteSettings,
 };
 use entracte_testbed::mariadb::Mariadb;
 use entracte_testbed::postgres::{Postgres, server_program};
@@ -24,23 +24,9 @@ pub trait Both {
     fn client(&self, script: &Path) -> Output;
 }
 
-struct NoLog;
-
-impl StatementLog for NoLog {
-    fn intent(&mut self, _: &StatementAt) -> Result<(), String> {
-        Ok(())
-    }
-    fn done(&mut self, _: &StatementAt, _: u64, _: &[String]) -> Result<(), String> {
-        Ok(())
-    }
-    fn failed(&mut self, _: &StatementAt, _: &str) -> Result<(), String> {
-        Ok(())
-    }
-}
-
 pub fn by_us(database: &mut dyn Database, script: Script) -> Result<(), DbError> {
     let stop = AtomicBool::new(false);
-    database.run_scripts(&[script], &mut NoLog, &stop, &mut |_| {}).map(drop)
+    database.run_scripts(&[script], &mut Nowhere, &stop, &mut |_| {}).map(drop)
 }
 
 pub struct Mariadbs {

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use entracte_db::script::statements;
-use entracte_db::{DbError, Script, Settings, StatementAt, StatementLog, compare, open};
+use entracte_db::{DbError, Nowhere, Script, Settings, compare, open};
 
 /// Small, seeded and the same everywhere (`SplitMix64`).
 pub struct Dice(pub u64);
@@ -27,24 +27,10 @@ impl Dice {
     }
 }
 
-pub struct NoLog;
-
-impl StatementLog for NoLog {
-    fn intent(&mut self, _: &StatementAt) -> Result<(), String> {
-        Ok(())
-    }
-    fn done(&mut self, _: &StatementAt, _: u64, _: &[String]) -> Result<(), String> {
-        Ok(())
-    }
-    fn failed(&mut self, _: &StatementAt, _: &str) -> Result<(), String> {
-        Ok(())
-    }
-}
-
 fn try_run(settings: &Settings, sql: &str) -> Result<(), String> {
     let script = Script::held("made.sql", sql.as_bytes());
     let stop = AtomicBool::new(false);
-    let ran = open(settings).unwrap().run_scripts(&[script], &mut NoLog, &stop, &mut |_| {});
+    let ran = open(settings).unwrap().run_scripts(&[script], &mut Nowhere, &stop, &mut |_| {});
     ran.map(drop).map_err(|error: DbError| {
         let source = std::error::Error::source(&error).map(ToString::to_string);
         format!("{error}: {}", source.unwrap_or_default())

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use entracte_db::{
-    Database, DbError, Engine, HistoryEntry, Script, ScriptHashes, StatementAt, StatementLog,
-    history,
+    Database, DbError, Engine, HistoryEntry, Nowhere, Script, ScriptHashes, history,
 };
 use entracte_host::lock::Lock;
 use entracte_host::wire::message::Declared;
@@ -315,7 +314,7 @@ fn run_pending(app: &App) -> Result<Exit, Failure> {
         // those before it run again.
         let done = development
             .database
-            .run_scripts(std::slice::from_ref(script), &mut NoJournal, &stop, &mut |_| {})
+            .run_scripts(std::slice::from_ref(script), &mut Nowhere, &stop, &mut |_| {})
             .map_err(|error| failed(development.engine, &error))?;
         let [done] = done.scripts.as_slice() else {
             return Err(Failure::broken(format!("{} was not run", script.name)));
@@ -466,19 +465,4 @@ fn declared(app: &App, chosen: &[&Found], place: &str) {
         ),
         &json!({ "declared": names, "in": place }),
     );
-}
-
-/// The development database has no journal: what went wrong is on the screen.
-struct NoJournal;
-
-impl StatementLog for NoJournal {
-    fn intent(&mut self, _: &StatementAt) -> Result<(), String> {
-        Ok(())
-    }
-    fn done(&mut self, _: &StatementAt, _: u64, _: &[String]) -> Result<(), String> {
-        Ok(())
-    }
-    fn failed(&mut self, _: &StatementAt, _: &str) -> Result<(), String> {
-        Ok(())
-    }
 }
