@@ -78,13 +78,7 @@ pub fn line(app: &App, kind: Kind, status: &Standing) -> String {
         human_ms(status.server_time.since(status.since)),
         status.at
     );
-    if status.phase != Phase::Open {
-        let by = status.goal.release.as_ref().map_or(String::new(), |id| format!("{id}, "));
-        text.push_str(&format!("\n  {by}{}", status.goal.reason));
-        if let Some(back) = status.goal.reopens_p50 {
-            text.push_str(&format!(", expected back at {}", crate::report::local(back)));
-        }
-    }
+    text.push_str(&super::gate::why_shut(status.phase, &status.goal));
     if !status.upstream_ok {
         text.push_str(&format!("; {}", paint.bad("the game does not answer")));
     }

@@ -327,13 +327,7 @@ fn line(app: &App, status: &Status) -> String {
     if status.parked > 0 || status.waiting > 0 {
         text.push_str(&format!(", {} parked, {} waiting", status.parked, status.waiting));
     }
-    if status.phase != Phase::Open {
-        let by = status.goal.release.as_ref().map_or(String::new(), |id| format!("{id}, "));
-        text.push_str(&format!("\n  {by}{}", status.goal.reason));
-        if let Some(back) = status.goal.reopens_p50 {
-            text.push_str(&format!(", expected back at {}", crate::report::local(back)));
-        }
-    }
+    text.push_str(&why_shut(status.phase, &status.goal));
     if !status.upstream_ok {
         text.push_str(&format!("; {}", paint.bad("the game does not answer")));
     }
@@ -341,4 +335,16 @@ fn line(app: &App, status: &Status) -> String {
         text.push_str(&format!("\n  {} {alarm}", paint.bad("ALARM:")));
     }
     text
+}
+
+/// Why it is not open, and when it should be again; nothing where it is.
+pub(super) fn why_shut(phase: Phase, goal: &Goal) -> String {
+    if phase == Phase::Open {
+        return String::new();
+    }
+    let by = goal.release.as_ref().map_or(String::new(), |id| format!("{id}, "));
+    let back = goal
+        .reopens_p50
+        .map_or(String::new(), |back| format!(", expected back at {}", crate::report::local(back)));
+    format!("\n  {by}{}{back}", goal.reason)
 }
