@@ -11,9 +11,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Place, in_own_namespace, noise, restore_dump, silent, store_dump, store_tree, tags};
+use common::{Place, noise, restore_dump, silent, store_dump, store_tree, tags};
 use entracte_backup::{BackupError, Repository, Retention};
 use entracte_model::UnixMs;
+use entracte_testbed::alone::in_own_namespace;
 
 /// Longer than anything here takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime};
 use common::{Place, noise, silent, store_tree, tags};
 use entracte_backup::{BackupError, Kind};
 use entracte_model::UnixMs;
+use entracte_testbed::alone::as_nobody;
 
 /// A tree as games have them.
 fn game(root: &Path) {
@@ -128,32 +129,6 @@ fn what_is_skipped_is_left_out_and_nothing_else() {
     assert!(!back.join("uploads").exists() && !back.join("assets/old [1]").exists());
     assert!(back.join("assets/nothing").exists() && back.join("index.php").exists());
     assert!(back.join(".gitignore").exists() && back.join(".git").is_dir());
-}
-
-/// A process that root's power to read everything was taken from: unreadable files exist for it.
-fn as_nobody(test: &str) -> bool {
-    if !rustix::process::getuid().is_root() || std::env::var("AS_NOBODY").is_ok() {
-        return true;
-    }
-    let copy = tempfile::tempdir().unwrap();
-    fs::set_permissions(copy.path(), Permissions::from_mode(0o755)).unwrap();
-    let program = copy.path().join("test");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let output = Command::new("setpriv")
-        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
-        .arg(&program)
-        .args(["--exact", test, "--nocapture"])
-        .env("AS_NOBODY", "1")
-        .current_dir("/")
-        .output()
-        .expect("setpriv (util-linux) is needed: run cargo xtask setup");
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    false
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use entracte_host::{Host, HostError, Local, Op, Reply, tree};
+use entracte_testbed::alone::in_own_namespace;
 
 fn call(op: &Op) -> Result<Reply, HostError> {
     Local.call(op, &mut |_| {})
@@ -16,32 +17,6 @@ fn call(op: &Op) -> Result<Reply, HostError> {
 fn tree_at(path: &Path, text: &str) {
     fs::create_dir_all(path).unwrap();
     fs::write(path.join("index.php"), text).unwrap();
-}
-
-/// Runs this one test again as root of a mount namespace of its own, so that what it mounts is
-/// seen by nobody else and gone at its end. True in that second process.
-fn in_own_namespace(test: &str) -> bool {
-    if std::env::var("IN_OWN_NAMESPACE").is_ok() {
-        return true;
-    }
-    let mut unshare = Command::new("unshare");
-    if !rustix::process::getuid().is_root() {
-        unshare.args(["--user", "--map-root-user"]);
-    }
-    let output = unshare
-        .args(["--mount", "--propagation", "private"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env("IN_OWN_NAMESPACE", "1")
-        .output()
-        .expect("unshare (util-linux) is needed: run cargo xtask setup");
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    false
 }
 
 fn mount(arguments: &[&str], at: &Path) {

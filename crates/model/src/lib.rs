@@ -5,6 +5,7 @@
 
 pub mod gate;
 pub mod hash;
+pub mod html;
 pub mod journal;
 pub mod manifest;
 pub mod path;

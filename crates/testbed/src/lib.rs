@@ -1,5 +1,6 @@
 //! Real servers for tests and benchmarks: MariaDB, php-fpm, nginx, a whole game with players.
 
+pub mod alone;
 pub mod browser;
 pub mod bulk;
 pub mod cron;

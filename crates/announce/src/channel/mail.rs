@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use entracte_model::html::escape;
 use lettre::address::Envelope;
 use lettre::message::{Mailbox, MultiPart, header};
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
@@ -11,7 +12,7 @@ use lettre::transport::smtp::{Error, SUBMISSION_PORT, SUBMISSIONS_PORT};
 use url::Url;
 
 use super::{BadChannel, Message, Sent};
-use crate::markdown::{escape_html, parse, to_html, to_text};
+use crate::markdown::{parse, to_html, to_text};
 
 /// The most addresses of one channel: more people than that are a list, and lists have servers.
 pub const MAIL_ADDRESSES_MAX: usize = 50;
@@ -166,11 +167,9 @@ impl Mail {
         let plain: Vec<String> = docs.iter().map(|(_, doc)| to_text(doc)).collect();
         let html: Vec<String> = docs
             .iter()
-            .map(|(lang, doc)| {
-                format!("<div lang=\"{}\">\n{}</div>\n", escape_html(lang), to_html(doc))
-            })
+            .map(|(lang, doc)| format!("<div lang=\"{}\">\n{}</div>\n", escape(lang), to_html(doc)))
             .collect();
-        let link = escape_html(&message.url);
+        let link = escape(&message.url);
         let (plain, html) = (
             format!("{}\n\n{}\n", plain.join("\n\n-- \n\n"), message.url),
             format!("{}<p><a href=\"{link}\">{link}</a></p>\n", html.join("<hr>\n")),

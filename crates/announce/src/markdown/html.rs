@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use ammonia::UrlRelative;
+use entracte_model::html::escape;
 
 use super::{Block, Doc, Inline};
 
@@ -19,22 +20,6 @@ pub fn to_html_with(doc: &Doc, image_base: &str) -> String {
         out.push('\n');
     }
     second_belt(&out)
-}
-
-/// `text` for an HTML text or a quoted attribute.
-pub(crate) fn escape_html(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
 }
 
 fn write_block(out: &mut String, block: &Block, base: &str) {
@@ -73,18 +58,18 @@ fn write_item(out: &mut String, item: &[Block], base: &str) {
 fn write_inlines(out: &mut String, inlines: &[Inline], base: &str) {
     for inline in inlines {
         match inline {
-            Inline::Text(text) => out.push_str(&escape_html(text)),
-            Inline::Code(code) => wrap(out, "code", |out| out.push_str(&escape_html(code))),
+            Inline::Text(text) => out.push_str(&escape(text)),
+            Inline::Code(code) => wrap(out, "code", |out| out.push_str(&escape(code))),
             Inline::Break => out.push_str("<br>"),
             Inline::Strong(content) => wrap(out, "strong", |out| write_inlines(out, content, base)),
             Inline::Em(content) => wrap(out, "em", |out| write_inlines(out, content, base)),
             Inline::Link { href, label } => {
-                out.push_str(&format!("<a href=\"{}\">", escape_html(href)));
+                out.push_str(&format!("<a href=\"{}\">", escape(href)));
                 write_inlines(out, label, base);
                 out.push_str("</a>");
             }
             Inline::Image { src, alt } => {
-                let (base, src, alt) = (escape_html(base), escape_html(src), escape_html(alt));
+                let (base, src, alt) = (escape(base), escape(src), escape(alt));
                 out.push_str(&format!("<img src=\"{base}{src}\" alt=\"{alt}\">"));
             }
         }

@@ -12,7 +12,6 @@ use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Options, Parser, Tag, T
 
 pub(crate) use discord::units;
 pub use discord::{DISCORD_CONTENT_UNITS_MAX, to_discord, to_discord_within};
-pub(crate) use html::escape_html;
 pub use html::{to_html, to_html_with};
 pub use plain::to_text;
 

@@ -2,11 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use entracte_model::html::escape as esc;
 use sha2::{Digest, Sha256};
 
 use super::{Entry, Site};
 use crate::language::{Words, native_name};
-use crate::markdown::{escape_html as esc, to_html_with};
+use crate::markdown::to_html_with;
 
 const STYLE: &str = include_str!("style.css");
 

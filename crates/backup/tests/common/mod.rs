@@ -126,29 +126,3 @@ pub fn noise(seed: u64, count: usize) -> Vec<u8> {
     .take(count)
     .collect()
 }
-
-/// Runs one test again as root of a mount namespace of its own, where what it mounts is seen by
-/// nobody else. True in that second process.
-pub fn in_own_namespace(test: &str) -> bool {
-    if std::env::var("IN_OWN_NAMESPACE").is_ok() {
-        return true;
-    }
-    let mut unshare = Command::new("unshare");
-    if !rustix::process::getuid().is_root() {
-        unshare.args(["--user", "--map-root-user"]);
-    }
-    let output = unshare
-        .args(["--mount", "--propagation", "private"])
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env("IN_OWN_NAMESPACE", "1")
-        .output()
-        .expect("unshare (util-linux) is needed: run cargo xtask setup");
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    false
-}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use entracte_gate::control::Client;
+use entracte_model::html::escape;
 use entracte_model::journal::{Entry, Event, Level, Outcome};
 use entracte_model::plan::{ReleaseId, StepId};
 use entracte_model::progress::{Progress, StepState, fold};
@@ -254,21 +255,6 @@ header,main{max-width:60rem;margin:auto;padding:0 1rem}h1{font-size:1.4rem}h2{fo
 main{overflow-x:auto;padding-bottom:3rem}table{border-collapse:collapse;width:100%}\
 th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--dim);font-weight:600}\
 a{color:inherit}.good{color:var(--good)}.warn{color:var(--warn)}.bad{color:var(--bad)}.dim{color:var(--dim)}";
-
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
 
 #[cfg(test)]
 mod tests {

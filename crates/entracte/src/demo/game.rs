@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use entracte_model::html::escape;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{HeaderName, HeaderValue};
@@ -126,7 +127,7 @@ impl Game {
             Ok(reply) => reply,
             // The habit that smoke tests have to see through: the status says that all is well.
             Err(error) => {
-                let error = pages::escape(&error.to_string());
+                let error = escape(&error.to_string());
                 Reply::page(200, format!("<p>Fatal error: {error}</p>"))
             }
         }

@@ -3,12 +3,13 @@
 
 use entracte_model::UnixMs;
 use entracte_model::gate::{PageKind, Phase, State};
+use entracte_model::html::escape;
 use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 
 use super::strings::{self, Strings};
 use super::words::{Words, message_for};
-use super::{POLICY, STYLE, TEMPLATE, document, escape, fill, policy, problem_of};
+use super::{POLICY, STYLE, TEMPLATE, document, fill, policy, problem_of};
 use crate::core::View;
 
 /// Takes the secret from behind the `#`, which no server ever sees, into a cookie.

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use entracte_model::gate::{self, PageKind, Phase};
+use entracte_model::html::escape;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -160,22 +161,6 @@ fn problem_of(status: u16, words: &Words, view: &View, strings: &Strings, retry_
         "version": goal.version,
         "notes_url": goal.notes_url,
     })
-}
-
-/// Text that cannot become markup, in elements and in quoted attributes.
-pub(crate) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            _ => out.push(c),
-        }
-    }
-    out
 }
 
 /// Fills `{{name}}` in one pass, so that a filled-in text is never searched again.

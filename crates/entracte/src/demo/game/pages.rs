@@ -1,5 +1,6 @@
 //! What the game answers: pages from templates, actions, and what programs ask.
 
+use entracte_model::html::escape;
 use serde_json::json;
 
 use super::book::{Book, Player, token};
@@ -199,21 +200,6 @@ impl View<'_> {
         }
         Ok(out)
     }
-}
-
-/// Text that cannot become markup, in elements and in quoted attributes.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
