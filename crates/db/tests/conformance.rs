@@ -18,6 +18,8 @@ mod facts;
 mod fence;
 #[path = "conformance/fixture.rs"]
 mod fixture;
+#[path = "conformance/floats.rs"]
+mod floats;
 #[path = "conformance/mariadb_only.rs"]
 mod mariadb_only;
 #[path = "conformance/point.rs"]

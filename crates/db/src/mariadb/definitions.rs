@@ -1,9 +1,12 @@
 //! Everything in a database that is not rows: read so that it can be made again exactly.
 
+use std::collections::BTreeSet;
+
 use entracte_model::schema::{Kind, Object, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::connect::{Row, Server, column, ident, number};
+use super::exact_floats::quoted;
 use crate::error::DbError;
 use crate::history::HISTORY_TABLE;
 use crate::script::{Engine, squeeze};
@@ -101,19 +104,12 @@ impl Definitions {
 }
 
 impl Table {
-    /// Whether a column is a FLOAT, which the server writes with six digits: a dump rounds it.
-    pub(super) fn has_floats(&self) -> bool {
-        self.create.lines().filter_map(|line| line.strip_prefix("  `")).any(|line| {
-            // The name may hold anything; a backtick in it stands twice.
-            let mut rest = line;
-            while let Some((_, behind)) = rest.split_once('`') {
-                match behind.strip_prefix('`') {
-                    Some(still_name) => rest = still_name,
-                    None => return behind.starts_with(" float"),
-                }
-            }
-            false
-        })
+    /// The FLOAT columns, which the server writes with six digits where nobody asks otherwise.
+    pub(super) fn floats(&self) -> BTreeSet<String> {
+        // The name may hold anything; a backtick in it stands twice.
+        let columns = self.create.lines().filter_map(|line| quoted(line.strip_prefix("  ")?));
+        let floats = columns.filter(|(_, behind)| behind.starts_with(" float"));
+        floats.map(|(name, _)| name).collect()
     }
 }
 
@@ -357,9 +353,10 @@ mod tests {
             auto_increment: None,
             create: format!("CREATE TABLE `t` (\n{columns}\n) ENGINE=InnoDB"),
         };
-        assert!(table("  `a``b` float DEFAULT NULL,\n  KEY `k` (`a``b`)").has_floats());
-        let none = "  `x` float` double DEFAULT 1 COMMENT '` float',\n  KEY `f` (`x`)";
-        assert!(!table(&none.replace("x` float`", "x`` float`")).has_floats());
+        let some = table("  `a``b` float(7,4) DEFAULT NULL,\n  `f` double,\n  KEY `k` (`a``b`)");
+        assert_eq!(some.floats(), ["a`b".to_owned()].into());
+        let none = table("  `x`` float` double DEFAULT 1 COMMENT '` float',\n  KEY `f` (`x`)");
+        assert!(none.floats().is_empty());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io::{Cursor, Read, Write};
 
 use super::connect::{self, Server};
 use super::definitions::Definitions;
+use super::exact_floats::Relay;
 use super::{point, rebuild};
 use crate::database::Progress;
 use crate::error::DbError;
@@ -42,10 +43,12 @@ pub(super) fn write(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<u64, DbError> {
     let program = tool::find(DUMP_TOOLS)?;
-    let options = tool::option_file(settings)?;
+    let relay = Relay::start(settings, definitions.tables.iter())?;
+    let options = tool::option_file(relay.as_ref().map_or(settings, Relay::settings))?;
     let mut command = tool::command(&program, &options);
     command.args([
         "--default-character-set=utf8mb4",
+        "--quote-names",
         "--hex-blob",
         "--quick",
         "--no-tablespaces",
@@ -85,8 +88,14 @@ pub(super) fn write(
         let total = estimate.max(done);
         progress(Progress { done, total, unit: "bytes", note: "dumping".to_owned() });
     };
-    let passed = tool::read_from(command, out, &mut note)?;
+    let passed = tool::read_from(command, out, &mut note);
+    if let Some(source) = relay.as_ref().and_then(Relay::failure) {
+        let target = connect::target(settings);
+        return Err(DbError::Unreachable { target, source: mysql::Error::from(source).into() });
+    }
+    let passed = passed?;
     see_its_end(&passed)?;
+    relay.map_or(Ok(()), |relay| relay.see_all_exact())?;
     Ok(passed.bytes)
 }
 

@@ -4,6 +4,7 @@ mod binlog;
 mod connect;
 mod definitions;
 mod dump;
+mod exact_floats;
 mod fence;
 mod orphans;
 mod point;

@@ -128,7 +128,6 @@ pub(super) fn take(
                 format!("dumped beside the files of the others: the table {name} {why}")
             }));
             about.dumped = dumped.into_keys().collect();
-            notes.extend(rounded(&definitions, |name| about.dumped.iter().any(|d| d == name)));
             (PointWay::MariadbFiles(about), bytes)
         }
         Err(no_files) => {
@@ -148,7 +147,6 @@ pub(super) fn take(
                         return Err(point::not_as_wished(wish, &why.join("; ")));
                     }
                     notes.push(format!("taken as a dump: {}", why.join("; ")));
-                    notes.extend(rounded(&definitions, |_| true));
                     let bytes = point_dump::take(settings, &definitions, dir, progress)?;
                     (PointWay::MariadbDump(about), bytes)
                 }
@@ -227,18 +225,6 @@ impl Taking<'_> {
             }
         }
     }
-}
-
-/// What a dump of these tables does not bring back exactly.
-fn rounded(definitions: &Definitions, is_dumped: impl Fn(&str) -> bool) -> Vec<String> {
-    let tables = definitions.tables.iter().filter(|table| is_dumped(&table.name));
-    let said = |table: &Table| {
-        let name = &table.name;
-        format!(
-            "FLOAT columns of {name} would come back rounded to six digits, as dumps write them"
-        )
-    };
-    tables.filter(|table| table.has_floats()).map(said).collect()
 }
 
 /// Refuses now what a restore could not bring back exactly.

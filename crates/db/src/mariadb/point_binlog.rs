@@ -114,8 +114,6 @@ pub(super) fn obstacle(
             format!("is kept by {}", table.engine)
         } else if table.versioned {
             "keeps its history".to_owned()
-        } else if table.has_floats() {
-            "has FLOAT columns, which a dump rounds".to_owned()
         } else {
             return None;
         };

@@ -164,7 +164,12 @@ pub(crate) fn seed_table(
     let list: Vec<String> = columns
         .iter()
         .zip(&kinds)
-        .map(|(name, kind)| if is_binary(kind) { format!("HEX({name})") } else { name.clone() })
+        .map(|(name, kind)| match kind.as_str() {
+            kind if is_binary(kind) => format!("HEX({name})"),
+            // As it is, not rounded to six digits.
+            "float" => format!("CAST({name} AS DOUBLE)"),
+            _ => name.clone(),
+        })
         .collect();
     let sql_name = ident(name);
     let sql = format!("SELECT {} FROM {sql_name} LIMIT {}", list.join(", "), SEED_ROWS_MAX + 1);

@@ -6,6 +6,7 @@ use mysql::Value;
 
 use super::connect::{Server, column, ident, number};
 use super::definitions::{Definitions, Sequence, Table};
+use super::exact_floats::as_double;
 use super::rights::Rights;
 use crate::error::{DbError, EngineError};
 use crate::facts::{Facts, Sums, TableFacts, TableSum, schema_hash};
@@ -129,7 +130,8 @@ fn table_sum(server: &mut Server, table: &Table) -> Result<TableSum, DbError> {
     let by_rows = if table.versioned {
         Some(history_sum(server, &table.name))
     } else if has_stored_columns(server, &table.name).map_err(DbError::engine(doing.clone()))? {
-        Some(row_sum(server, &format!("SELECT * FROM {name}")))
+        let columns = columns(server, &table.name).map_err(DbError::engine(doing.clone()))?;
+        Some(row_sum(server, &format!("SELECT {columns} FROM {name}")))
     } else {
         None
     };
@@ -157,7 +159,24 @@ fn history_sum(server: &mut Server, table: &str) -> Result<(u64, String), Engine
     );
     // Periods without columns of their own have hidden ones of these names.
     let hidden = if server.rows(&sql)?.is_empty() { ", row_start, row_end" } else { "" };
-    row_sum(server, &format!("SELECT *{hidden} FROM {} FOR SYSTEM_TIME ALL", ident(table)))
+    let columns = columns(server, table)?;
+    row_sum(server, &format!("SELECT {columns}{hidden} FROM {} FOR SYSTEM_TIME ALL", ident(table)))
+}
+
+/// All columns of a table for a question, the invisible ones too, and each FLOAT as what it is
+/// instead of rounded to six digits.
+fn columns(server: &mut Server, table: &str) -> Result<String, EngineError> {
+    let sql = format!(
+        "SELECT COLUMN_NAME, DATA_TYPE FROM information_schema.COLUMNS
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = {} ORDER BY ORDINAL_POSITION",
+        super::connect::literal(table)
+    );
+    let columns = server.rows(&sql)?;
+    let asked = columns.iter().map(|row| match column(row, 1).as_str() {
+        "float" => as_double(&column(row, 0)),
+        _ => ident(&column(row, 0)),
+    });
+    Ok(asked.collect::<Vec<_>>().join(", "))
 }
 
 /// Whether the table has generated columns that are stored: `CHECKSUM TABLE` of MariaDB 10.11
