@@ -30,7 +30,8 @@ fn numbers() -> impl Iterator<Item = f32> {
         state ^= state << 17;
         Some(f32::from_bits(u32::try_from(state >> 32).unwrap()))
     });
-    let special = [f32::MAX, f32::MIN, f32::MIN_POSITIVE, f32::from_bits(1), 16_777_217.0, 0.1, 0.0];
+    let special =
+        [f32::MAX, f32::MIN, f32::MIN_POSITIVE, f32::from_bits(1), 16_777_217.0, 0.1, 0.0];
     special.into_iter().chain(random).filter(|number| number.is_finite())
 }
 
