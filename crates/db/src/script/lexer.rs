@@ -6,8 +6,8 @@
 
 use super::compound::{Blocks, MariadbBlocks, PostgresBlocks, SqliteTrigger};
 use super::tokens::{
-    comment_len, dollar_quoted_len, has_escapes, is_line_comment, is_plain_comment, is_tag_part,
-    opens_version_comment, quoted_len, version_opener_len, word_at,
+    comment_len, dollar_quoted_len, has_escapes, is_line_comment, is_plain_comment, is_space,
+    is_tag_part, opens_version_comment, quoted_len, trimmed, version_opener_len, word_at,
 };
 use super::{Engine, QuoteMode, ScriptError, Statement};
 
@@ -155,7 +155,7 @@ impl Scan<'_> {
             let (start, line) = (self.pos, self.line);
             let end = self.body(start)?;
             let raw = &self.input[start..end];
-            if raw.iter().all(u8::is_ascii_whitespace) {
+            if raw.iter().all(|byte| is_space(self.engine, *byte)) {
                 continue;
             }
             let text = self.text(raw, line)?;
@@ -188,7 +188,7 @@ impl Scan<'_> {
             }
             self.look_ahead()?;
             let here = &self.input[self.pos..];
-            if here[0].is_ascii_whitespace() {
+            if is_space(self.engine, here[0]) {
                 self.advance(1);
             } else if here.starts_with(&self.delimiter) {
                 self.advance(self.delimiter.len());
@@ -351,7 +351,7 @@ impl Scan<'_> {
         let delimiter = word.windows(self.delimiter.len()).position(|at| at == self.delimiter);
         let word = &word[..delimiter.unwrap_or(word.len())];
         if word.is_empty() {
-            if !here[0].is_ascii_whitespace() {
+            if !is_space(self.engine, here[0]) {
                 blocks.symbol(here[0], here.get(1).copied());
             }
             self.advance(1);
@@ -541,8 +541,10 @@ impl Scan<'_> {
             return Err(self.bad(line_of(at), "text", "a NUL byte (UTF-16 or binary data)", hint));
         }
         match std::str::from_utf8(raw) {
-            Ok(text) if self.engine == Engine::Postgres => Ok(text.trim_end().to_owned()),
-            Ok(text) => Ok(text.trim_end().replace("\r\n", "\n")),
+            Ok(text) if self.engine == Engine::Postgres => {
+                Ok(trimmed(self.engine, text).to_owned())
+            }
+            Ok(text) => Ok(trimmed(self.engine, text).replace("\r\n", "\n")),
             Err(error) => {
                 let hint = "save the script as UTF-8 (and dump binary columns with --hex-blob)";
                 let at = line_of(error.valid_up_to());

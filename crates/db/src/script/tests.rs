@@ -282,3 +282,13 @@ fn a_statement_without_an_end_is_refused_within_a_bound() {
     );
     assert!(reader(1 << 30).contains("line 2: expected the closing '"), "{}", reader(1 << 30));
 }
+
+/// Found by the fuzzer: what is no space for the engine is part of the statement, and says so.
+#[test]
+fn only_what_the_engine_takes_for_space_is_left_out() {
+    assert_eq!(mariadb("\n\u{b}"), Vec::<String>::new());
+    assert_eq!(mariadb("SELECT 1\u{b};\u{b};\u{b}SELECT 2\u{b}"), ["SELECT 1", "SELECT 2"]);
+    assert_eq!(mariadb("SELECT 1\u{a0}; \u{a0};"), ["SELECT 1\u{a0}", "\u{a0}"]);
+    assert_eq!(sqlite("SELECT 1\u{c};\u{b}"), ["SELECT 1", "\u{b}"]);
+    assert_eq!(texts(Engine::Postgres, "\u{b}"), ["\u{b}"]);
+}

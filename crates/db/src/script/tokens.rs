@@ -2,6 +2,17 @@
 
 use super::{Engine, QuoteMode};
 
+/// What the engine takes for space between words.
+pub(super) fn is_space(engine: Engine, byte: u8) -> bool {
+    // The vertical tab: an error in SQLite, and in PostgreSQL before 16.
+    byte.is_ascii_whitespace() || (engine == Engine::Mariadb && byte == 0x0b)
+}
+
+/// The text without such space at its end, and no more: a non-breaking one, say, the engines refuse.
+pub(super) fn trimmed(engine: Engine, text: &str) -> &str {
+    text.trim_end_matches(|c| u8::try_from(c).is_ok_and(|byte| is_space(engine, byte)))
+}
+
 /// Whether a backslash escapes within this kind of quotation.
 pub(super) fn has_escapes(open: u8, engine: Engine, mode: QuoteMode) -> bool {
     engine == Engine::Mariadb
