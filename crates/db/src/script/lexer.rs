@@ -13,6 +13,8 @@ use super::{Engine, QuoteMode, ScriptError, Statement};
 
 /// The byte order mark of UTF-8.
 pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
+/// The client's command that changes what ends a statement.
+const DELIMITER: &[u8] = b"delimiter";
 /// The longest delimiter that the MariaDB client knows.
 const DELIMITER_BYTES_MAX: usize = 16;
 /// How much of a `SET` statement is looked at.
@@ -239,7 +241,9 @@ impl Scan<'_> {
             return Ok(false);
         }
         let spaced = here.get(first.len()).is_none_or(u8::is_ascii_whitespace);
-        if spaced && first.eq_ignore_ascii_case(b"delimiter") {
+        // `DELIMITER;` is refused by the client, too: nothing follows that it could take.
+        let ended = here[first.len()..].starts_with(&self.delimiter);
+        if (spaced || ended) && first.eq_ignore_ascii_case(DELIMITER) {
             self.change_delimiter()?;
             return Ok(true);
         }
@@ -265,7 +269,9 @@ impl Scan<'_> {
             None if self.at_end => here.len(),
             None => return Err(Halt::NeedMore),
         };
-        let argument = delimiter_argument(&here[b"delimiter".len()..end]);
+        let behind = &here[DELIMITER.len()..end];
+        let is_spaced = behind.first().is_none_or(u8::is_ascii_whitespace);
+        let argument = if is_spaced { delimiter_argument(behind) } else { &[] };
         if argument.is_empty() || argument.len() > DELIMITER_BYTES_MAX || argument.contains(&b'\\')
         {
             let found = String::from_utf8_lossy(argument).into_owned();
@@ -432,7 +438,8 @@ impl Scan<'_> {
         let here = &self.input[self.pos..];
         if self.engine != Engine::Mariadb
             || !matches!(here[0], b'd' | b'D')
-            || !word_at(here).eq_ignore_ascii_case(b"delimiter")
+            || !word_at(here).eq_ignore_ascii_case(DELIMITER)
+            || !here.get(DELIMITER.len()).is_none_or(u8::is_ascii_whitespace)
         {
             return Ok(false);
         }
@@ -445,7 +452,7 @@ impl Scan<'_> {
             None if self.at_end => here.len(),
             None => return Err(Halt::NeedMore),
         };
-        let argument = delimiter_argument(&here[b"delimiter".len()..line_end]);
+        let argument = delimiter_argument(&here[DELIMITER.len()..line_end]);
         let of_a_column = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'`' | b',' | b'(');
         Ok((1..=DELIMITER_BYTES_MAX).contains(&argument.len()) && !argument.iter().any(of_a_column))
     }

@@ -292,3 +292,16 @@ fn only_what_the_engine_takes_for_space_is_left_out() {
     assert_eq!(sqlite("SELECT 1\u{c};\u{b}"), ["SELECT 1", "\u{b}"]);
     assert_eq!(texts(Engine::Postgres, "\u{b}"), ["\u{b}"]);
 }
+
+/// Found by the fuzzer: this was read for ever.
+#[test]
+fn the_word_delimiter_is_a_command_only_before_a_space() {
+    for script in ["DELIMITER;", "SELECT 1;\ndelimiter;\nSELECT 2;", "DELIMITER //\ndelimiter//"] {
+        let error = refused(Engine::Mariadb, script.as_bytes());
+        assert!(error.expected.contains("after DELIMITER"), "{script}: {error:?}");
+    }
+    assert_eq!(mariadb("SELECT 1\ndelimiter;\nSELECT 2;"), ["SELECT 1\ndelimiter", "SELECT 2"]);
+    assert_eq!(mariadb("delimiter=5;\nx"), ["delimiter=5", "x"]);
+    assert_eq!(mariadb("DELIMITER //\na//\ndelimiter;\nb//"), ["a", "delimiter;\nb"]);
+    assert_eq!(mariadb("\ndelimiter\u{4}#\n"), ["delimiter\u{4}#"]);
+}
