@@ -70,8 +70,12 @@ fn a_rehearsal_finds_it(site: &Site) {
     let file = site.dev.join("entracte.toml");
     let text = fs::read_to_string(&file).unwrap();
     let live = format!("'old' => '{}', 'lang'", site.taverne.database.socket.display());
-    fs::write(&file, text.replace("'lang'", &live)).unwrap();
+    let forced = text.replace("engine = \"mariadb\"", "engine = \"mariadb\"\npoint = \"binlog\"");
+    fs::write(&file, forced.replace("'lang'", &live)).unwrap();
     let refused = site.exits(3, &["rehearse", "1.3"]);
+    // The private instance keeps no log: what comes behind it, and not the files.
+    assert!(refused.contains("asks for (binlog)"), "{refused}");
+    assert!(refused.contains("rehearsed with a dump of the tables"), "{refused}");
     assert!(refused.contains("config.php:4 holds the live database's socket"), "{refused}");
     fs::write(&file, text).unwrap();
 }

@@ -11,13 +11,14 @@ use entracte_backup::Repository;
 use entracte_db::{Database, Settings, StatementAt, StatementLog, scratch};
 use entracte_model::UnixMs;
 use entracte_model::journal::Fault;
+use entracte_model::way::Wish;
 use entracte_package::archive::Archive;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now;
 use crate::fault::{Doing, broken, chain, refused};
 use crate::smoke::{Check, HttpCheck, Jar, Tester};
-use crate::steps::way;
+use crate::steps::{way, way_named};
 use crate::store::{Store, StoreError};
 use crate::target::Target;
 
@@ -132,6 +133,10 @@ pub fn rehearse(
 
     let point_dir = dir.join("point");
     std::fs::create_dir_all(&point_dir).doing("making the rollback point's folder")?;
+    if let Some(way) = target.point {
+        // Preferred, not insisted on: the private instance keeps no log, say.
+        database.wish_for(Wish::Prefer(way));
+    }
     let began = Instant::now();
     let prepared = database.prepare_point(&point_dir, &mut |_| {});
     prepared.doing("preparing the rollback point")?;
@@ -139,6 +144,13 @@ pub fn rehearse(
     let began = Instant::now();
     let point = database.take_point(&point_dir, &mut |_| {}).doing("taking the rollback point")?;
     let point_ms = elapsed_ms(began);
+    if let Some(asked) = target.point.filter(|asked| way_named(way(&point)) != Some(*asked)) {
+        say(&format!(
+            "the way that the configuration asks for ({asked}) is not open on the private instance: \
+             rehearsed with {}",
+            way(&point)
+        ));
+    }
 
     let scripts_dir = dir.join("scripts");
     std::fs::create_dir_all(&scripts_dir).doing("making the scripts' folder")?;
