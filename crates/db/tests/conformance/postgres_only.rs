@@ -140,6 +140,46 @@ fn a_session_in_the_database_makes_the_point_a_dump() {
 }
 
 #[test]
+fn rights_on_routines_of_one_name_stay_with_each() {
+    for fixture in [Fixture::postgres_creator(), Fixture::postgres_user()] {
+        let mut database = fixture.open();
+        run(
+            &mut *database,
+            &["CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT 1';
+            CREATE FUNCTION f(text, VARIADIC int[]) RETURNS int LANGUAGE sql AS 'SELECT 2';
+            CREATE PROCEDURE f(bigint) LANGUAGE sql AS 'SELECT 3';
+            REVOKE ALL ON FUNCTION f(int) FROM PUBLIC;
+            GRANT EXECUTE ON FUNCTION f(int) TO pg_monitor;
+            GRANT EXECUTE ON FUNCTION f(text, int[]) TO pg_read_all_stats WITH GRANT OPTION;
+            REVOKE ALL ON PROCEDURE f(bigint) FROM PUBLIC;"],
+        )
+        .unwrap();
+        let rights = "SELECT oid::regprocedure::text, proacl::text FROM pg_proc
+                      WHERE proname = 'f' ORDER BY 1";
+        let before = database.query(rights).unwrap();
+        assert!(before.len() == 3 && before.iter().all(|row| row[1].is_some()), "{before:?}");
+        let sums = database.sums().unwrap();
+        let point = database.take_point(&fixture.path().join("point"), &mut quiet).unwrap();
+        // Only who may do what is exchanged between two of the name.
+        run(
+            &mut *database,
+            &["GRANT EXECUTE ON FUNCTION f(int) TO PUBLIC;
+            REVOKE EXECUTE ON FUNCTION f(text, int[]) FROM PUBLIC;"],
+        )
+        .unwrap();
+        assert_ne!(sums.differences(&database.sums().unwrap()), Vec::<String>::new());
+        run(&mut *database, &["DROP FUNCTION f(int);"]).unwrap();
+        database.restore_point(&point, &mut quiet).unwrap();
+        assert_eq!(database.query(rights).unwrap(), before);
+        assert_eq!(sums.differences(&database.sums().unwrap()), Vec::<String>::new());
+        let mut dump = Vec::new();
+        database.dump(&mut dump, &mut quiet).unwrap();
+        database.load(&mut dump.as_slice(), &mut quiet).unwrap();
+        assert_eq!(database.query(rights).unwrap(), before);
+    }
+}
+
+#[test]
 fn what_no_transaction_takes_runs_alone() {
     let fixture = Fixture::postgres_user();
     let mut database = fixture.open();
