@@ -5,6 +5,9 @@
 mod common;
 mod site;
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use common::{Account, assert_same_data};
 use entracte_testbed::taverne::Options;
 use serde_json::json;
@@ -111,6 +114,57 @@ fn with_data_everything_is_as_it_was_and_the_lost_play_is_in_the_backup() {
     assert_eq!(tree(&site), expected_tree(&site, "1.1"));
     assert!(site.dump().contains("v11"), "the script must run again");
     site.ok(&["verify"]);
+}
+
+/// Over the live database only behind a closed gate, and only where a person said yes.
+#[test]
+fn a_backup_comes_back_into_the_live_database_when_somebody_says_so() {
+    let mut site = Site::new();
+    site.up();
+    site.buy();
+    let taken = site.json(0, &["backup", "now"]);
+    let of_database = |snapshot: &&serde_json::Value| snapshot["kind"] == "database";
+    let found = taken.as_array().unwrap().iter().find(of_database).unwrap();
+    let id = found["short"].as_str().unwrap().to_owned();
+    let (before, bought) = (site.dump(), site.buy());
+    let played = site.dump();
+    assert_ne!(before, played, "{bought}");
+    let restore = ["backup", "restore", &id, "--database"];
+    site.says(3, &restore, &["the gate is open", "entracte gate close"]);
+    site.ok(&["gate", "close", "--for", "30m"]);
+    site.says(2, &restore, &["nobody is there to be asked", "--yes"]);
+    for answer in ["n", "", "yes please"] {
+        let output = at_a_terminal(&site, &restore, answer);
+        assert!(output.contains("[y/N]") && output.contains("not restored"), "{output}");
+    }
+    assert_eq!(site.dump(), played, "nothing happened yet");
+    let output = at_a_terminal(&site, &restore, "y");
+    assert!(output.contains("What was written since") && output.contains("Restored"), "{output}");
+    assert_eq!(site.dump(), before);
+    // What was there is in a backup of its own, and comes back without a question.
+    let backups = site.json(0, &["backup", "list"]);
+    // The newest stands first.
+    let newest = backups.as_array().unwrap().iter().find(of_database).unwrap();
+    let newest = newest["short"].as_str().unwrap();
+    site.says(0, &["backup", "restore", newest, "--database", "--yes"], &["Restored"]);
+    assert_eq!(site.dump(), played);
+}
+
+/// Runs one of our commands at a terminal, where somebody types `answer`.
+fn at_a_terminal(site: &Site, args: &[&str], answer: &str) -> String {
+    let ours = site.command(args);
+    let words = std::iter::once(ours.get_program()).chain(ours.get_args());
+    let words = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>();
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
+    if let Some(dir) = ours.get_current_dir() {
+        command.current_dir(dir);
+    }
+    command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
+    String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned()
 }
 
 #[test]
