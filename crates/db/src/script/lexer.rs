@@ -6,8 +6,9 @@
 
 use super::compound::{Blocks, MariadbBlocks, PostgresBlocks, SqliteTrigger};
 use super::tokens::{
-    comment_len, dollar_quoted_len, has_escapes, is_line_comment, is_plain_comment, is_space,
-    is_tag_part, opens_version_comment, quoted_len, trimmed, version_opener_len, word_at,
+    comment_len, delimiter_argument, dollar_quoted_len, has_escapes, is_line_comment,
+    is_plain_comment, is_space, is_tag_part, opens_version_comment, quoted_len, trimmed,
+    version_opener_len, word_at,
 };
 use super::{Engine, QuoteMode, ScriptError, Statement};
 
@@ -582,15 +583,6 @@ fn reads_from_client(sql: &str) -> bool {
         && words
             .zip(text.split_ascii_whitespace().skip(2))
             .any(|(from, stdin)| from.ends_with("FROM") && stdin.trim_end_matches(';') == "STDIN")
-}
-
-fn delimiter_argument(rest: &[u8]) -> &[u8] {
-    let rest = rest.trim_ascii();
-    if let Some(quote @ (b'\'' | b'"' | b'`')) = rest.first() {
-        let inner = &rest[1..];
-        return &inner[..inner.iter().position(|b| b == quote).unwrap_or(inner.len())];
-    }
-    &rest[..rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len())]
 }
 
 fn shown(here: &[u8]) -> String {

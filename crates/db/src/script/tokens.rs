@@ -109,6 +109,16 @@ pub(super) fn version_opener_len(here: &[u8]) -> usize {
     opener + digits.take_while(|b| b.is_ascii_digit()).count()
 }
 
+/// What the client takes for the new delimiter, of the rest of the line behind `DELIMITER`.
+pub(super) fn delimiter_argument(rest: &[u8]) -> &[u8] {
+    let rest = rest.trim_ascii();
+    if let Some(quote @ (b'\'' | b'"' | b'`')) = rest.first() {
+        let inner = &rest[1..];
+        return &inner[..inner.iter().position(|b| b == quote).unwrap_or(inner.len())];
+    }
+    &rest[..rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len())]
+}
+
 /// The word (or number) at the start of `input`; empty where there is none.
 pub(super) fn word_at(input: &[u8]) -> &[u8] {
     let is_part = |b: &u8| b.is_ascii_alphanumeric() || *b >= 0x80 || matches!(b, b'_' | b'$');
