@@ -54,6 +54,7 @@ suite! {
     dump::a_dump_replaces_what_was_there,
     dump::a_cut_dump_is_refused,
     dump::what_a_dump_holds_is_what_comes_back,
+    floats::numbers_come_back_to_the_last_bit,
     facts::tables_and_version_are_known,
     facts::sums_see_every_kind_of_change,
     facts::questions_are_answered_and_changes_refused,

@@ -4,7 +4,7 @@
 //! are); no option of the server or of the dump programs changes that. A DOUBLE is written with as
 //! many digits as it needs, and every FLOAT is a DOUBLE exactly. So where a table has such columns,
 //! the dump program reaches the server through a relay of ours that replaces `f` by
-//! `CAST(f AS DOUBLE) AS f` in the questions for the rows of that table, and touches nothing else:
+//! `CAST(f AS DOUBLE)` in the questions for the rows of that table, and touches nothing else:
 //! all is of the one snapshot that the dump program holds. A second connection that corrects the
 //! values would see another moment.
 //!
@@ -317,10 +317,10 @@ fn exact_question(text: &str, floats: &Floats) -> Option<(String, String)> {
     Some((table, format!("{} {behind}", list.join(", "))))
 }
 
-/// A FLOAT column as the DOUBLE that it is, by its name.
+/// A FLOAT column as the DOUBLE that it is. Without a name of its own: an `ORDER BY` goes on meaning
+/// the column, and its index.
 pub(super) fn as_double(column: &str) -> String {
-    let name = ident(column);
-    format!("CAST({name} AS DOUBLE) AS {name}")
+    format!("CAST({} AS DOUBLE)", ident(column))
 }
 
 enum Item<'a> {
@@ -390,8 +390,7 @@ mod tests {
         let rows = "SELECT /*!40001 SQL_NO_CACHE */ ";
         let asked = query(&format!("{rows}`id`, `f`, `a``b`, row_start FROM `t` ORDER BY `id`"));
         let exact = query(&format!(
-            "{rows}`id`, CAST(`f` AS DOUBLE) AS `f`, CAST(`a``b` AS DOUBLE) AS `a``b`, row_start \
-             FROM `t` ORDER BY `id`"
+            "{rows}`id`, CAST(`f` AS DOUBLE), CAST(`a``b` AS DOUBLE), row_start FROM `t` ORDER BY `id`"
         ));
         assert_eq!(through(&asked), exact);
         // As MySQL's program writes it, with its attributes before it.
@@ -400,7 +399,7 @@ mod tests {
             &[QUERY],
             NO_ATTRIBUTES,
             rows.as_bytes(),
-            b"`id`, CAST(`f` AS DOUBLE) AS `f` FROM `\xc3\xbc``x`",
+            b"`id`, CAST(`f` AS DOUBLE) FROM `\xc3\xbc``x`",
         ];
         assert_eq!(through(&packet(0, &sent.concat())), packet(0, &exact.concat()));
         assert_eq!(shared.state().exact, ["t".to_owned(), "ü`x".to_owned()].into());
