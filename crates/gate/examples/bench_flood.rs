@@ -1,8 +1,9 @@
 //! 100,000 connections that send half a head, and players between them.
 //!
-//! `bench_flood [--quick]` (10,000): the connections come from several addresses of 127.0.0.0/8 and
-//! stay until the gate cuts them. Needs the right to raise its limit of open files (root). Ends with
-//! 0 only where no player's request was lost, the gate kept its limit, and all of them were cut.
+//! `bench_flood [--quick]` (20,000): the connections come from several processes and several
+//! addresses of 127.0.0.0/8, against a gate with its default limits; one that is cut comes again.
+//! Ends with 0 only where no player's request was lost, the gate kept its limit of connections, and
+//! nothing of the attack is left in it afterwards.
 #![allow(clippy::unwrap_used, reason = "a benchmark: to panic is to fail")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,44 +11,38 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
+use entracte_gate::Limits;
 use entracte_gate::control::Client;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
-/// How many connections one source address opens: fewer than it has ports.
-const FROM_ONE_ADDRESS: usize = 20_000;
-/// How many are opened at one time.
-const AT_ONCE: usize = 64;
-/// How long the gate waits for a head here, a connection: so that all of them stand together.
-const HEADER_MS_EACH: u64 = 2;
-/// And besides.
-const HEADER_MS_MORE: u64 = 20_000;
-/// Files that are no half-open connection.
-const OTHER_FILES: usize = 2_000;
+/// How many connections one attacking process holds, from one address: fewer than it has ports, and
+/// than most systems allow it files.
+const EACH: usize = 16_000;
+/// How long an attacker waits before it comes again.
+const AGAIN: Duration = Duration::from_millis(100);
 const PLAYERS: usize = 4;
-/// How long players are watched while all of them stand.
-const STAND: Duration = Duration::from_secs(10);
+/// How long players are watched while the attack goes on.
+const STAND: Duration = Duration::from_secs(20);
+/// How long the attack may take to come up to its number.
+const COMES_UP: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    if let [mode, config] = args.as_slice()
-        && mode == "--as-gate"
-    {
-        return be_gate(Path::new(config));
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--as-gate", config] => return be_gate(Path::new(config)),
+        ["--as-attacker", address, from, count] => {
+            return attack(address.parse().unwrap(), from.parse().unwrap(), count.parse().unwrap());
+        }
+        _ => {}
     }
-    let wanted = if args.iter().any(|arg| arg == "--quick") { 10_000 } else { 100_000 };
-    // One a connection, on both sides, and those of players and game.
-    let files = usize::try_from(raise_files_limit((wanted + OTHER_FILES) as u64)).unwrap();
-    let count = wanted.min(files - OTHER_FILES);
-    if count < wanted {
-        println!("{files} open files are allowed here: {count} connections instead of {wanted}");
-    }
+    let wanted: usize = if args.iter().any(|arg| arg == "--quick") { 20_000 } else { 100_000 };
     let dir = tempfile::tempdir().unwrap();
-    let (gate, address, client) = start(dir.path(), game(), count);
+    let (gate, address, client) = start(dir.path(), game());
     let stop = Arc::new(AtomicBool::new(false));
     let players: Vec<_> = (0..PLAYERS)
         .map(|_| {
@@ -57,12 +52,22 @@ fn main() -> ExitCode {
         .collect();
     let before_kb = rss_kb(gate.0.id());
     let began = Instant::now();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let held = runtime.block_on(flood(address, count));
-    let opened = began.elapsed();
-    let standing = connections(&client);
-    let kb = (rss_kb(gate.0.id()) - before_kb) as f64 / held.len() as f64;
-    sleep(STAND);
+    let attackers: Vec<Attacker> = (0..wanted.div_ceil(EACH))
+        .map(|n| Attacker::start(address, n, EACH.min(wanted - n * EACH)))
+        .collect();
+    let sum = |what: fn(&Attacker) -> u64| attackers.iter().map(what).sum::<u64>();
+    let (mut most, mut most_kb, mut files, mut all_at) = (0, 0, 0, None);
+    while all_at.is_none_or(|at: Instant| at.elapsed() < STAND) && began.elapsed() < COMES_UP {
+        most = most.max(connections(&client));
+        most_kb = most_kb.max(rss_kb(gate.0.id()));
+        files = files.max(open_files(gate.0.id()));
+        if all_at.is_none() && sum(Attacker::sockets) >= wanted as u64 {
+            all_at = Some(Instant::now());
+        }
+        sleep(Duration::from_millis(250));
+    }
+    let came = sum(Attacker::came);
+    let came_up = all_at.map(|at| at.duration_since(began));
     stop.store(true, Ordering::SeqCst);
     let mut delays: Vec<Duration> = Vec::new();
     let mut lost = 0;
@@ -73,35 +78,107 @@ fn main() -> ExitCode {
     }
     delays.sort_unstable();
     let at = |share: usize| delays[(delays.len() - 1) * share / 100].as_secs_f64() * 1_000.0;
-    // All of them owe a head; each is cut when its time is over.
-    let deadline = Instant::now() + Duration::from_millis(2 * header_ms(count));
+    drop(attackers);
+    let limits = Limits::default();
+    let deadline = Instant::now() + Duration::from_millis(2 * limits.header_ms);
     while connections(&client) > 0 && Instant::now() < deadline {
-        sleep(Duration::from_millis(500));
+        sleep(Duration::from_millis(250));
     }
     let left = connections(&client);
+    let shown = came_up.map_or("never".to_owned(), |took| format!("{:.1} s", took.as_secs_f64()));
     println!(
-        "{} half-open connections, opened in {:.1} s, {standing} known to the gate at one time, {kb:.1} KB each; players meanwhile: \
-         {} requests, {lost} lost, p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms; {left} connections left after their time",
-        held.len(),
-        opened.as_secs_f64(),
+        "{wanted} sockets at one time after {shown}, {came} half-open connections in all; the gate had {most} at most, {files} open \
+         files and {:.0} MB more memory; players meanwhile: {} requests, {lost} lost, p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms; \
+         {left} connections left afterwards",
+        most_kb.saturating_sub(before_kb) as f64 / 1_024.0,
         delays.len(),
         at(50),
         at(99),
         at(100)
     );
-    // At one time, but for those that the gate has not accepted yet.
-    let all = (count - AT_ONCE) as u64..=(count + 1_000) as u64;
-    let met = held.len() == wanted && lost == 0 && all.contains(&standing) && left == 0;
+    let bounded = most <= limits.connections_max as u64 + 1;
+    let met = came_up.is_some() && lost == 0 && bounded && left == 0;
     println!(
-        "bench flood: {} of {wanted} held, {lost} lost (goal all, 0 lost) {}",
-        held.len(),
+        "bench flood: {lost} of {} requests lost beside {wanted} half-open connections (goal 0) {}",
+        delays.len(),
         if met { "ok" } else { "short" }
     );
     if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn header_ms(count: usize) -> u64 {
-    HEADER_MS_MORE + HEADER_MS_EACH * count as u64
+/// An attacking process, and what it said last.
+struct Attacker {
+    _process: Running,
+    said: Arc<[AtomicU64; 2]>,
+}
+
+impl Attacker {
+    fn start(address: SocketAddr, number: usize, count: usize) -> Self {
+        let from = Ipv4Addr::new(127, 0, 0, u8::try_from(2 + number).unwrap());
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--as-attacker", &address.to_string(), &from.to_string(), &count.to_string()])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        let (out, told) = (child.stdout.take().unwrap(), Arc::clone(&said));
+        spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                for (number, told) in line.split(' ').zip(told.iter()) {
+                    told.store(number.parse().unwrap(), Ordering::SeqCst);
+                }
+            }
+        });
+        Self { _process: Running(child), said }
+    }
+
+    /// Sockets that it holds, connected or about to be.
+    fn sockets(&self) -> u64 {
+        self.said[0].load(Ordering::SeqCst)
+    }
+
+    /// Connections on which it has sent half a head.
+    fn came(&self) -> u64 {
+        self.said[1].load(Ordering::SeqCst)
+    }
+}
+
+/// Holds `count` sockets with half a head each, and says four times a second how many there are.
+fn attack(address: SocketAddr, from: Ipv4Addr, count: usize) -> ExitCode {
+    raise_files_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (held, came) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        for _ in 0..count {
+            let (held, came) = (Arc::clone(&held), Arc::clone(&came));
+            tokio::spawn(async move {
+                loop {
+                    held.fetch_add(1, Ordering::Relaxed);
+                    // Cut, refused or late: it comes again.
+                    let _ = half(address, from, &came).await;
+                    held.fetch_sub(1, Ordering::Relaxed);
+                    tokio::time::sleep(AGAIN).await;
+                }
+            });
+        }
+        let mut at_most = 0;
+        loop {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            // Those that are about to come again count as well: all of them are at work.
+            at_most = held.load(Ordering::Relaxed).max(at_most);
+            println!("{at_most} {}", came.load(Ordering::Relaxed));
+        }
+    })
+}
+
+async fn half(address: SocketAddr, from: Ipv4Addr, came: &AtomicU64) -> std::io::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind((from, 0).into())?;
+    let mut stream = socket.connect(address).await?;
+    stream.write_all(b"GET /half HTTP/1.1\r\nHost: game.exam").await?;
+    came.fetch_add(1, Ordering::Relaxed);
+    stream.read(&mut [0; 64]).await.map(drop)
 }
 
 /// A process that ends with the benchmark.
@@ -114,12 +191,11 @@ impl Drop for Running {
     }
 }
 
-fn start(dir: &Path, game: SocketAddr, count: usize) -> (Running, SocketAddr, Client) {
+fn start(dir: &Path, game: SocketAddr) -> (Running, SocketAddr, Client) {
     let socket = dir.join("gate.sock");
     let config = serde_json::json!({
         "listen": "127.0.0.1:0", "upstream": game.to_string(), "state_dir": dir.join("state"),
         "control_socket": socket,
-        "limits": { "connections_max": count + 1_000, "header_ms": header_ms(count) },
     });
     let path = dir.join("gate.json");
     std::fs::write(&path, config.to_string()).unwrap();
@@ -141,31 +217,6 @@ fn be_gate(config: &Path) -> ExitCode {
     let ready = |address| println!("{address}");
     runtime.block_on(entracte_gate::run(config, ready, std::future::pending::<()>())).unwrap();
     ExitCode::SUCCESS
-}
-
-/// Opens the connections, each with half a head. Those that could be had.
-async fn flood(address: SocketAddr, count: usize) -> Vec<tokio::net::TcpStream> {
-    let mut held = Vec::with_capacity(count);
-    while held.len() < count {
-        let some = (held.len()..count.min(held.len() + AT_ONCE)).map(|n| {
-            tokio::spawn(async move {
-                let block = u8::try_from(n / FROM_ONE_ADDRESS).unwrap();
-                let socket = TcpSocket::new_v4()?;
-                socket.bind((Ipv4Addr::new(127, 0, 0, 2 + block), 0).into())?;
-                let mut stream = socket.connect(address).await?;
-                stream.write_all(b"GET /half HTTP/1.1\r\nHost: game.exam").await?;
-                std::io::Result::Ok(stream)
-            })
-        });
-        let before = held.len();
-        for one in some.collect::<Vec<_>>() {
-            held.extend(one.await.unwrap());
-        }
-        if held.len() == before {
-            break;
-        }
-    }
-    held
 }
 
 /// A small game that keeps its connections.
@@ -238,20 +289,13 @@ fn rss_kb(pid: u32) -> u64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
-/// Allows `files` open files, or as many as this user may have; how many that is.
-fn raise_files_limit(files: u64) -> u64 {
+/// Takes as many open files as this user may have.
+fn raise_files_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let now = getrlimit(Resource::Nofile);
-    let more = now.maximum.map(|maximum| maximum.max(files));
-    let (enough, allowed) = (
-        Rlimit { current: more, maximum: more },
-        Rlimit { current: now.maximum, maximum: now.maximum },
-    );
-    match setrlimit(Resource::Nofile, enough) {
-        Ok(()) => more.unwrap_or(files),
-        Err(_) => {
-            setrlimit(Resource::Nofile, allowed).unwrap();
-            now.maximum.unwrap_or(files)
-        }
-    }
+    setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum }).unwrap();
+}
+
+fn open_files(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }

@@ -33,12 +33,23 @@ pub(crate) struct ConnClock {
     /// Requests that are being answered.
     busy: AtomicUsize,
     /// HTTP/2: bytes between requests are frames of the connection, not the beginning of a head.
-    is_h2: bool,
+    is_h2: AtomicBool,
     /// HTTP/2: for each answer under way, when its last piece was handed over, plus one; 0: the
     /// next piece is wanted. A connection can take bytes while one of its streams takes none.
     handed: Mutex<Vec<Arc<AtomicU64>>>,
     /// The bytes are a WebSocket's.
     raw: AtomicBool,
+}
+
+/// What a connection waits for, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// The client owes a head.
+    Head(Instant),
+    /// The client has asked for nothing since.
+    Idle(Instant),
+    /// A request is being answered.
+    No,
 }
 
 /// Why a connection is ended.
@@ -59,10 +70,31 @@ impl ConnClock {
             since_ms: AtomicU64::new(0),
             blocked_ms: AtomicU64::new(0),
             busy: AtomicUsize::new(0),
-            is_h2,
+            is_h2: AtomicBool::new(is_h2),
             handed: Mutex::new(Vec::new()),
             raw: AtomicBool::new(false),
         })
+    }
+
+    /// It is known now how the client speaks; from here it owes a head.
+    pub(crate) fn greeted(&self, is_h2: bool) {
+        self.is_h2.store(is_h2, Ordering::Release);
+        self.enter(HEAD);
+    }
+
+    pub(crate) fn is_h2(&self) -> bool {
+        self.is_h2.load(Ordering::Acquire)
+    }
+
+    /// What the connection waits for.
+    pub(crate) fn waits(&self) -> Waits {
+        let since = self.start + Duration::from_millis(self.since_ms.load(Ordering::Relaxed));
+        match self.stage.load(Ordering::Acquire) {
+            _ if self.raw.load(Ordering::Acquire) => Waits::No,
+            HEAD => Waits::Head(since),
+            IDLE => Waits::Idle(since),
+            _ => Waits::No,
+        }
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -78,7 +110,7 @@ impl ConnClock {
     pub(crate) fn busy(self: &Arc<Self>) -> BusyMark {
         self.busy.fetch_add(1, Ordering::AcqRel);
         self.enter(BUSY);
-        let handed = self.is_h2.then(|| {
+        let handed = self.is_h2().then(|| {
             let handed = Arc::new(AtomicU64::new(0));
             self.streams().push(Arc::clone(&handed));
             handed
@@ -96,7 +128,7 @@ impl ConnClock {
     }
 
     fn read_some(&self) {
-        if !self.is_h2 && self.stage.load(Ordering::Acquire) == IDLE {
+        if !self.is_h2() && self.stage.load(Ordering::Acquire) == IDLE {
             self.enter(HEAD);
         }
     }
@@ -114,7 +146,7 @@ impl ConnClock {
     /// The moment since when something is not taken by the client, plus one; 0: nothing is.
     fn untaken_ms(&self) -> u64 {
         let blocked = self.blocked_ms.load(Ordering::Relaxed);
-        if !self.is_h2 {
+        if !self.is_h2() {
             return blocked;
         }
         let streams = self.streams();
@@ -193,7 +225,7 @@ pub(crate) struct Clocked<T> {
 
 impl<T> Clocked<T> {
     pub(crate) fn new(io: T, clock: Arc<ConnClock>, first: Vec<u8>, limits: &Limits) -> Self {
-        let strict = (!clock.is_h2).then(|| Strict::new(limits.header_bytes_max));
+        let strict = (!clock.is_h2()).then(|| Strict::new(limits.header_bytes_max));
         Self { io, clock, first, strict, is_wrong: false }
     }
 

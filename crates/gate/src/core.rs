@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use entracte_model::UnixMs;
 use entracte_model::gate::{self, Action, Facts, PageKind, Phase, Refused, State};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::access_log::AccessLog;
@@ -561,8 +562,16 @@ fn due_instant(state: &State) -> Option<(Instant, Phase)> {
         .map(|(in_ms, phase)| (Instant::now() + Duration::from_millis(in_ms), phase))
 }
 
+/// Takes as many open files as this process may have: what it is started with is far less on many
+/// systems, for the sake of programs that do not know more.
+pub(crate) fn raise_files_limit() {
+    let now = getrlimit(Resource::Nofile);
+    // Where it is refused, the limit stays, and is respected.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
+}
+
 /// How many files this process may have open.
-fn files_limit() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+pub(crate) fn files_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
     limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }

@@ -22,6 +22,7 @@ mod conn;
 pub mod control;
 mod control_server;
 mod core;
+mod crowd;
 mod door;
 mod error;
 pub mod external;
@@ -117,6 +118,7 @@ pub async fn run_at(
     shutdown: impl Future,
 ) -> Result<(), GateError> {
     let parsed = Parsed::of(&config)?;
+    core::raise_files_limit();
     files::private_dir(&config.state_dir)?;
     // Before anything is taken over: a certificate that cannot be read must not cost the old gate.
     let tls = config.tls()?;

@@ -33,7 +33,9 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Connections of clients at one time; further ones wait in the kernel's backlog.
+    /// Connections of clients at one time, and never more than three quarters of the limit of open files. Where all
+    /// are taken, those that owe a head or are kept without a request make room, the longest first;
+    /// where all are being answered, further ones wait in the kernel's backlog.
     connections_max: usize = 10_000;
     /// How long a client may take to send the head of a request.
     header_ms: u64 = 10_000;

@@ -20,15 +20,15 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::body::{Answer, Upload};
 use crate::conn::{Clocked, ConnClock, Over};
-use crate::core::{Core, Entry};
+use crate::core::{Core, Entry, files_limit};
+use crate::crowd::Crowd;
 use crate::own;
 use crate::pages;
 use crate::proxy::{self, Errand, Waited};
@@ -64,40 +64,40 @@ impl Peer {
 
 /// Serves players until the gate stops or hands its listener over, then lets what goes on finish.
 pub(crate) async fn serve(core: Arc<Core>, listener: TcpListener) {
-    let room =
-        Arc::new(Semaphore::new(core.config.limits.connections_max.min(Semaphore::MAX_PERMITS)));
+    // What is passed on has a second file.
+    let files = files_limit();
+    let mut crowd = Crowd::new(core.config.limits.connections_max.min(files - files / 4));
     let (mut stop, mut retired) = (core.stop.subscribe(), core.retired.subscribe());
-    let mut connections = JoinSet::new();
     loop {
-        let next = async {
-            // Closed never: the semaphore lives in this function.
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
             _ = retired.wait_for(|retired| *retired) => break,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let core = Arc::clone(&core);
-                connections.spawn(async move {
-                    let _permit = permit;
-                    connection(core, stream, peer).await;
+                // Who is through the door is served, also where the door is somebody else's next.
+                let place = tokio::select! {
+                    place = crowd.place() => place,
+                    _ = stop.wait_for(|stop| *stop) => None,
+                    _ = retired.wait_for(|retired| *retired) => None,
+                };
+                let (core, clock) = (Arc::clone(&core), ConnClock::new(false));
+                crowd.add(Arc::clone(&clock), async move {
+                    let _place = place;
+                    connection(core, clock, stream, peer).await;
                 });
             }
             Err(error) if is_about_one_client(&error) => {}
             Err(_) => sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await,
         }
-        while connections.try_join_next().is_some() {}
     }
     drop(listener);
     // The door is shut only when its last copy is.
     drop(core.take_heirlooms());
     let mut has_elder = core.has_elder.subscribe();
     let all = async {
-        while connections.join_next().await.is_some() {}
+        crowd.all_ended().await;
         if *core.retired.borrow() {
             // What a still older gate has in the game is known through this one only.
             let _ = has_elder.wait_for(|has_elder| !has_elder).await;
@@ -126,7 +126,7 @@ fn is_about_one_client(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
 }
 
-async fn connection(core: Arc<Core>, stream: TcpStream, peer: SocketAddr) {
+async fn connection(core: Arc<Core>, clock: Arc<ConnClock>, stream: TcpStream, peer: SocketAddr) {
     // Without it small answers wait for the client's acknowledgement; a failure costs only that.
     let _ = stream.set_nodelay(true);
     let _counted = Counted::new(&core);
@@ -138,11 +138,12 @@ async fn connection(core: Arc<Core>, stream: TcpStream, peer: SocketAddr) {
         let Ok(Ok(stream)) = timeout(limit, handshake).await else { return };
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let peer = Peer::new(ip, true);
-        return Box::pin(talk(Arc::clone(&core), stream, Vec::new(), is_h2, peer)).await;
+        clock.greeted(is_h2);
+        return Box::pin(talk(Arc::clone(&core), clock, stream, Vec::new(), peer)).await;
     }
     let Ok(Ok(first)) = timeout(limit, first_bytes(&stream)).await else { return };
-    let is_h2 = first.starts_with(PREFACE);
-    talk(Arc::clone(&core), stream, first, is_h2, Peer::new(ip, false)).await;
+    clock.greeted(first.starts_with(PREFACE));
+    talk(Arc::clone(&core), clock, stream, first, Peer::new(ip, false)).await;
 }
 
 /// One connection more, until dropped.
@@ -179,15 +180,14 @@ async fn first_bytes(stream: &TcpStream) -> io::Result<Vec<u8>> {
     }
 }
 
-async fn talk<T>(core: Arc<Core>, stream: T, first: Vec<u8>, is_h2: bool, peer: Peer)
+async fn talk<T>(core: Arc<Core>, clock: Arc<ConnClock>, stream: T, first: Vec<u8>, peer: Peer)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let clock = ConnClock::new(is_h2);
     let limits = &core.config.limits;
     let io = TokioIo::new(Clocked::new(stream, Arc::clone(&clock), first, limits));
     let service = service(&core, &clock, peer);
-    if is_h2 {
+    if clock.is_h2() {
         let served = http2::Builder::new(TokioExecutor::new())
             .max_concurrent_streams(limits.h2_streams_max)
             .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))

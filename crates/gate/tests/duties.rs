@@ -114,18 +114,61 @@ fn half_open_connections_take_no_place_from_players() {
 }
 
 #[test]
-fn more_clients_than_the_bound_wait_outside_and_come_in_when_there_is_room() {
+fn where_all_are_answered_more_clients_wait_outside_and_come_in_when_there_is_room() {
     let game = Game::start();
     let gate = Gate::start(game.address, |config| config["limits"]["connections_max"] = 2.into());
     let (mut first, mut second) = (gate.player(), gate.player());
-    assert_eq!(first.ask("GET", "/1", &[], b"").status, 200);
-    assert_eq!(second.ask("GET", "/2", &[], b"").status, 200);
+    for player in [&mut first, &mut second] {
+        player.request("GET", "/wait", &[], b"");
+    }
+    until("both in the game", || (game.count("/wait") == 2).then_some(()));
     let mut third = gate.player();
     third.request("GET", "/3", &[], b"");
-    assert_eq!(second.ask("GET", "/4", &[], b"").status, 200);
-    assert_eq!(game.count("/3"), 0);
-    drop(first);
+    assert_eq!((gate.status().in_flight, game.count("/3")), (2, 0));
+    game.go();
+    assert_eq!(first.reply("GET").unwrap().status, 200);
+    assert_eq!(second.reply("GET").unwrap().status, 200);
     assert_eq!(third.reply("GET").unwrap().status, 200);
+}
+
+#[test]
+fn the_longest_idle_makes_room_and_whoever_owes_a_head_does_before_that() {
+    let game = Game::start();
+    let gate = Gate::start(game.address, |config| {
+        config["limits"]["connections_max"] = 40.into();
+        config["limits"]["header_ms"] = 300_000.into();
+    });
+    let mut idle: Vec<common::Player> = (0..4).map(|_| gate.player()).collect();
+    for player in &mut idle {
+        assert_eq!(player.ask("GET", "/idle", &[], b"").status, 200);
+    }
+    let mut half = Vec::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(gate.address).unwrap();
+        stream.write_all(b"GET /half HTTP/1.1\r\nHost: g").unwrap();
+        half.push(stream);
+    }
+    // Behind all of them in the queue.
+    assert_eq!(gate.get("/new", &[]).status, 200);
+    for player in &mut idle {
+        assert_eq!(player.ask("GET", "/still", &[], b"").status, 200, "an idle player was cut");
+    }
+    assert_eq!(game.count("/half"), 0);
+    drop(half);
+    until("all of them gone", || {
+        (metric(&gate.client().metrics().unwrap(), "entracte_gate_connections") <= 4.0)
+            .then_some(())
+    });
+    // Only idle clients: the longest idle goes, and those who ask are served.
+    let mut many: Vec<common::Player> = Vec::new();
+    for _ in 0..60 {
+        let mut player = gate.player();
+        assert_eq!(player.ask("GET", "/many", &[], b"").status, 200);
+        many.push(player);
+    }
+    assert_eq!(game.count("/many"), 60);
+    let open = metric(&gate.client().metrics().unwrap(), "entracte_gate_connections");
+    assert!(open <= 41.0, "{open} connections");
 }
 
 #[test]
