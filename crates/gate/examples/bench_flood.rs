@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         most = most.max(connections(&client));
         most_kb = most_kb.max(rss_kb(gate.0.id()));
         files = files.max(open_files(gate.0.id()));
-        if all_at.is_none() && sum(Attacker::sockets) >= wanted as u64 {
+        if all_at.is_none() && sum(Attacker::attackers) >= wanted as u64 {
             all_at = Some(Instant::now());
         }
         sleep(Duration::from_millis(250));
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
     let left = connections(&client);
     let shown = came_up.map_or("never".to_owned(), |took| format!("{:.1} s", took.as_secs_f64()));
     println!(
-        "{wanted} sockets at one time after {shown}, {came} half-open connections in all; the gate had {most} at most, {files} open \
+        "{wanted} attackers, all of them come after {shown}, {came} half-open connections in all; the gate had {most} at most, {files} open \
          files and {:.0} MB more memory; players meanwhile: {} requests, {lost} lost, p50 {:.1} ms, p99 {:.1} ms, longest {:.1} ms; \
          {left} connections left afterwards",
         most_kb.saturating_sub(before_kb) as f64 / 1_024.0,
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
     let bounded = most <= limits.connections_max as u64 + 1;
     let met = came_up.is_some() && lost == 0 && bounded && left == 0;
     println!(
-        "bench flood: {lost} of {} requests lost beside {wanted} half-open connections (goal 0) {}",
+        "bench flood: {lost} of {} requests lost beside {wanted} attackers with half-open connections (goal 0) {}",
         delays.len(),
         if met { "ok" } else { "short" }
     );
@@ -132,8 +132,8 @@ impl Attacker {
         Self { _process: Running(child), said }
     }
 
-    /// Sockets that it holds, connected or about to be.
-    fn sockets(&self) -> u64 {
+    /// How many of its attackers have come so far; from then on each comes again and again.
+    fn attackers(&self) -> u64 {
         self.said[0].load(Ordering::SeqCst)
     }
 
@@ -143,42 +143,46 @@ impl Attacker {
     }
 }
 
-/// Holds `count` sockets with half a head each, and says four times a second how many there are.
+/// `count` attackers, each with one connection and half a head on it, which come again when they are
+/// cut. Says four times a second how many have come, and how often.
 fn attack(address: SocketAddr, from: Ipv4Addr, count: usize) -> ExitCode {
     raise_files_limit();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let (held, came) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let (attackers, came) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         for _ in 0..count {
-            let (held, came) = (Arc::clone(&held), Arc::clone(&came));
+            let (attackers, came) = (Arc::clone(&attackers), Arc::clone(&came));
             tokio::spawn(async move {
+                let mut known = false;
                 loop {
-                    held.fetch_add(1, Ordering::Relaxed);
-                    // Cut, refused or late: it comes again.
-                    let _ = half(address, from, &came).await;
-                    held.fetch_sub(1, Ordering::Relaxed);
+                    if let Ok(mut stream) = half(address, from).await {
+                        came.fetch_add(1, Ordering::Relaxed);
+                        if !std::mem::replace(&mut known, true) {
+                            attackers.fetch_add(1, Ordering::Relaxed);
+                        }
+                        // Until it is cut.
+                        let _ = stream.read(&mut [0; 64]).await;
+                    }
                     tokio::time::sleep(AGAIN).await;
                 }
             });
         }
-        let mut at_most = 0;
         loop {
             tokio::time::sleep(Duration::from_millis(250)).await;
-            // Those that are about to come again count as well: all of them are at work.
-            at_most = held.load(Ordering::Relaxed).max(at_most);
-            println!("{at_most} {}", came.load(Ordering::Relaxed));
+            let (attackers, came) =
+                (attackers.load(Ordering::Relaxed), came.load(Ordering::Relaxed));
+            println!("{attackers} {came}");
         }
     })
 }
 
-async fn half(address: SocketAddr, from: Ipv4Addr, came: &AtomicU64) -> std::io::Result<()> {
+async fn half(address: SocketAddr, from: Ipv4Addr) -> std::io::Result<tokio::net::TcpStream> {
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.bind((from, 0).into())?;
     let mut stream = socket.connect(address).await?;
     stream.write_all(b"GET /half HTTP/1.1\r\nHost: game.exam").await?;
-    came.fetch_add(1, Ordering::Relaxed);
-    stream.read(&mut [0; 64]).await.map(drop)
+    Ok(stream)
 }
 
 /// A process that ends with the benchmark.
