@@ -90,7 +90,8 @@ impl ConnClock {
     pub(crate) fn waits(&self) -> Waits {
         let since = self.start + Duration::from_millis(self.since_ms.load(Ordering::Relaxed));
         match self.stage.load(Ordering::Acquire) {
-            _ if self.raw.load(Ordering::Acquire) => Waits::No,
+            // A client that has not taken all of its answer is still being answered.
+            _ if self.raw.load(Ordering::Acquire) || self.untaken_ms() > 0 => Waits::No,
             HEAD => Waits::Head(since),
             IDLE => Waits::Idle(since),
             _ => Waits::No,
@@ -343,13 +344,20 @@ mod tests {
     #[test]
     fn a_client_that_takes_no_bytes_is_cut() {
         let clock = ConnClock::new(false);
-        let _mark = clock.busy();
+        let mark = clock.busy();
         let limits = Limits { write_idle_ms: 0, ..limits() };
         clock.wrote(true);
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(clock.check(&limits, false), Err(Over::Stalled));
+        drop(mark);
+        assert_eq!(
+            clock.waits(),
+            Waits::No,
+            "nobody is let in for an answer that is not taken yet"
+        );
         clock.wrote(false);
         assert!(clock.check(&limits, false).is_ok());
+        assert!(matches!(clock.waits(), Waits::Idle(_)));
     }
 
     #[test]
