@@ -8,6 +8,7 @@ use entracte_model::schema::{
 
 use super::connect::{self, Server, account, column, ident, literal, number};
 use super::definitions::{Definitions, Program, without_definer, without_next_value};
+use super::exact_floats::as_double;
 use super::rebuild;
 use crate::compare::{SEED_ROWS_MAX, too_many_rows};
 use crate::error::DbError;
@@ -161,14 +162,13 @@ pub(crate) fn seed_table(
     key.sort_unstable();
     let columns: Vec<String> = described.iter().map(|row| ident(&column(row, 0))).collect();
     let kinds: Vec<String> = described.iter().map(|row| column(row, 1)).collect();
-    let list: Vec<String> = columns
+    let list: Vec<String> = described
         .iter()
-        .zip(&kinds)
-        .map(|(name, kind)| match kind.as_str() {
-            kind if is_binary(kind) => format!("HEX({name})"),
+        .map(|row| match (column(row, 0), column(row, 1).as_str()) {
+            (name, kind) if is_binary(kind) => format!("HEX({})", ident(&name)),
             // As it is, not rounded to six digits.
-            "float" => format!("CAST({name} AS DOUBLE)"),
-            _ => name.clone(),
+            (name, "float") => as_double(&name),
+            (name, _) => ident(&name),
         })
         .collect();
     let sql_name = ident(name);
