@@ -15,6 +15,16 @@ impl Hash {
         Self(*blake3::hash(bytes).as_bytes())
     }
 
+    /// Writes the 64 hexadecimal digits into `digits`.
+    pub(crate) fn hex<'a>(&self, digits: &'a mut [u8; 64]) -> &'a str {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        std::str::from_utf8(digits).expect("hexadecimal digits are ASCII")
+    }
+
     /// The first 12 hexadecimal digits: enough for a person to tell two releases apart.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
@@ -29,10 +39,8 @@ impl From<blake3::Hash> for Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in self.0 {
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        let mut digits = [0; 64];
+        f.write_str(self.hex(&mut digits))
     }
 }
 

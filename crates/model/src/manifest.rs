@@ -83,14 +83,20 @@ pub enum BadDelta {
 impl Manifest {
     /// The hash of the whole tree: of each path with its entry, in order.
     pub fn hash(&self) -> Hash {
+        // In large pieces: the hash of many bytes at once is quicker than that of few.
+        const PIECE_BYTES: usize = 64 * 1024;
         let mut hasher = blake3::Hasher::new();
+        let mut piece = Vec::with_capacity(2 * PIECE_BYTES);
         for (path, entry) in &self.entries {
             // Length first, so that no two different trees can ever feed the same bytes.
-            for field in [path.as_str().as_bytes(), &entry.canonical()] {
-                hasher.update(&(field.len() as u64).to_le_bytes());
-                hasher.update(field);
+            sized(&mut piece, |piece| piece.extend_from_slice(path.as_str().as_bytes()));
+            sized(&mut piece, |piece| entry.canonical(piece));
+            if piece.len() >= PIECE_BYTES {
+                hasher.update(&piece);
+                piece.clear();
             }
         }
+        hasher.update(&piece);
         hasher.finalize().into()
     }
 
@@ -106,15 +112,20 @@ impl Manifest {
 
     /// What turns `self` into `new`.
     pub fn delta_to(&self, new: &Manifest) -> Delta {
-        let put = new
-            .entries
-            .iter()
-            .filter(|(path, entry)| self.entries.get(path) != Some(entry))
-            .map(|(path, entry)| (path.clone(), entry.clone()))
-            .collect();
-        let delete =
-            self.entries.keys().filter(|path| !new.entries.contains_key(path)).cloned().collect();
-        Delta { put, delete }
+        let mut delta = Delta::default();
+        let mut olds = self.entries.iter().peekable();
+        // Both are sorted: side by side, nothing is searched for.
+        for (path, entry) in &new.entries {
+            while let Some((gone, _)) = olds.next_if(|(old, _)| *old < path) {
+                delta.delete.insert(gone.clone());
+            }
+            let old = olds.next_if(|(old, _)| *old == path);
+            if old.is_none_or(|(_, old)| old != entry) {
+                delta.put.insert(path.clone(), entry.clone());
+            }
+        }
+        delta.delete.extend(olds.map(|(gone, _)| gone.clone()));
+        delta
     }
 
     /// The manifest that `delta` makes of this one, checked to be a possible tree.
@@ -148,27 +159,25 @@ impl Manifest {
         Ok(())
     }
 
-    /// The first two paths that one file on a case-folding file system would have to share.
-    pub fn collision(&self) -> Option<(RelPath, RelPath)> {
-        let mut seen = BTreeMap::new();
-        for path in self.entries.keys() {
-            if let Some(first) = seen.insert(path.folded(), path) {
-                return Some((first.clone(), path.clone()));
-            }
+    /// Each two paths that one file on a case-folding file system would have to share.
+    pub fn collisions(&self) -> Vec<(RelPath, RelPath)> {
+        // Where no two short hashes are the same, no two names are: that is quick to see.
+        let mut short: Vec<u64> = self.entries.keys().map(RelPath::folded_hash).collect();
+        short.sort_unstable();
+        if short.is_sorted_by(|a, b| a < b) {
+            return Vec::new();
         }
-        None
+        let mut seen = BTreeMap::new();
+        let pairs = self.entries.keys().filter_map(|path| {
+            let first: &RelPath = seen.insert(path.folded(), path)?;
+            Some((first.clone(), path.clone()))
+        });
+        pairs.collect()
     }
 
     /// Each path that differs between this (expected) tree and `real`.
     pub fn changes_to(&self, real: &Manifest) -> BTreeMap<RelPath, Change> {
-        let delta = self.delta_to(real);
-        let put = delta.put.into_keys().map(|path| {
-            let change =
-                if self.entries.contains_key(&path) { Change::Modified } else { Change::Created };
-            (path, change)
-        });
-        let gone = delta.delete.into_iter().map(|path| (path, Change::Deleted));
-        put.chain(gone).collect()
+        self.delta_to(real).changes(self)
     }
 }
 
@@ -181,15 +190,32 @@ impl Entry {
         }
     }
 
-    fn canonical(&self) -> Vec<u8> {
+    fn canonical(&self, to: &mut Vec<u8>) {
         match self {
             Entry::File { size, hash, exec } => {
-                format!("file {size} {hash} {}", u8::from(*exec)).into_bytes()
+                let mut digits = [0; 64];
+                to.extend_from_slice(b"file ");
+                to.extend_from_slice(size.to_string().as_bytes());
+                to.push(b' ');
+                to.extend_from_slice(hash.hex(&mut digits).as_bytes());
+                to.extend_from_slice(if *exec { b" 1" } else { b" 0" });
             }
-            Entry::Dir {} => b"dir".to_vec(),
-            Entry::Link { target } => format!("link {target}").into_bytes(),
+            Entry::Dir {} => to.extend_from_slice(b"dir"),
+            Entry::Link { target } => {
+                to.extend_from_slice(b"link ");
+                to.extend_from_slice(target.as_bytes());
+            }
         }
     }
+}
+
+/// Adds what `write` writes, with its length before it.
+fn sized(to: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = to.len();
+    to.extend_from_slice(&[0; 8]);
+    write(to);
+    let length = (to.len() - at - 8) as u64;
+    to[at..at + 8].copy_from_slice(&length.to_le_bytes());
 }
 
 impl Delta {
@@ -201,6 +227,19 @@ impl Delta {
     /// The size of all files to write, in bytes.
     pub fn bytes(&self) -> u64 {
         self.put.values().map(Entry::size).sum()
+    }
+
+    /// Each path that differs, and how, where `base` is what the delta was made against.
+    pub fn changes(&self, base: &Manifest) -> BTreeMap<RelPath, Change> {
+        let put = self.put.keys().map(|path| {
+            let change = match base.entries.contains_key(path) {
+                true => Change::Modified,
+                false => Change::Created,
+            };
+            (path.clone(), change)
+        });
+        let gone = self.delete.iter().map(|path| (path.clone(), Change::Deleted));
+        put.chain(gone).collect()
     }
 
     /// Files that were only renamed, as (old path, new path): same content, old name deleted.

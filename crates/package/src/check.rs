@@ -3,7 +3,6 @@
 
 mod secrets;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use entracte_model::manifest::Delta;
@@ -207,12 +206,8 @@ pub fn tree(tree: &Manifest, delta: &Delta, git: Option<&GitView>) -> Vec<Findin
         let counts = |path: &&RelPath| in_tree(path) || delta.delete.contains(*path);
         findings.extend(git.uncommitted.iter().filter(counts).cloned().map(Finding::Uncommitted));
     }
-    let mut folded = BTreeMap::new();
-    for path in tree.entries.keys() {
-        if let Some(first) = folded.insert(path.folded(), path) {
-            findings.push(Finding::Collision(first.clone(), path.clone()));
-        }
-    }
+    let collisions = tree.collisions().into_iter();
+    findings.extend(collisions.map(|(first, second)| Finding::Collision(first, second)));
     findings
 }
 

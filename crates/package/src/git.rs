@@ -2,6 +2,8 @@
 //!
 //! Every list is read NUL-separated, so that no file name can be mistaken for two.
 
+mod index;
+
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use entracte_model::RelPath;
 
 use crate::PackageError;
+use crate::scan::Found;
 
 /// The most commits that one question answers; a game with more since its last release does not
 /// read them one by one.
@@ -76,6 +79,9 @@ pub(crate) struct Tracked {
     /// Its own file of ignore rules, outside the tree.
     pub exclude: PathBuf,
     root: PathBuf,
+    index: PathBuf,
+    /// The commit that is checked out, and its tree; none before the first.
+    head: Option<(String, String)>,
     /// Asked for by the first question: where nothing is ignored there is none.
     files: Mutex<Option<BTreeSet<Vec<u8>>>>,
 }
@@ -98,6 +104,15 @@ impl Tracked {
         let first = files.range(below.clone()..).next();
         Ok(first.is_some_and(|first| first.starts_with(&below)) || files.contains(path.as_bytes()))
     }
+
+    /// The commit that is checked out, if what was found (sorted by path) surely is what it holds
+    /// below the tree, no more and no less. What git itself would say of such a tree is nothing;
+    /// in every doubt the answer is `None`, and git is to be asked.
+    pub(crate) fn committed(&self, root: &Path, found: &[Found]) -> Option<String> {
+        let (commit, tree) = self.head.as_ref()?;
+        let prefix = root.strip_prefix(&self.top).ok()?;
+        index::holds_exactly(&self.index, tree, prefix, root, found).then(|| commit.clone())
+    }
 }
 
 /// What git tracks below `root`; `None` where it is not in a repository.
@@ -105,17 +120,28 @@ pub(crate) fn tracked(root: &Path) -> Result<Option<Tracked>, PackageError> {
     if !in_repository(root) {
         return Ok(None);
     }
-    let both = ["rev-parse", "--show-toplevel", "--git-path", "info/exclude"];
-    let said = run(root, &both, &[])?;
-    let mut lines = said.split(|byte| *byte == b'\n').map(|line| {
-        use std::os::unix::ffi::OsStrExt;
-        PathBuf::from(std::ffi::OsStr::from_bytes(line))
-    });
-    let (Some(top), Some(exclude)) = (lines.next(), lines.next()) else {
-        return Err(GitError::Unreadable { command: "rev-parse" }.into());
+    let places =
+        ["rev-parse", "--show-toplevel", "--git-path", "info/exclude", "--git-path", "index"];
+    let all = [&places[..], &["HEAD^{commit}", "HEAD^{tree}", "--"]].concat();
+    let said = match run(root, &all, &[]) {
+        Ok(said) => said,
+        // Before the first commit there is none to name.
+        Err(GitError::Failed { .. }) => run(root, &places, &[])?,
+        Err(error) => return Err(error.into()),
     };
-    let (root, exclude) = (root.to_owned(), root.join(exclude));
-    Ok(Some(Tracked { top, exclude, root, files: Mutex::new(None) }))
+    let mut lines = said.split(|byte| *byte == b'\n');
+    let mut place = || {
+        use std::os::unix::ffi::OsStrExt;
+        let line = lines.next().ok_or(GitError::Unreadable { command: "rev-parse" })?;
+        Ok::<_, GitError>(PathBuf::from(std::ffi::OsStr::from_bytes(line)))
+    };
+    let (top, exclude, index) = (place()?, root.join(place()?), root.join(place()?));
+    let id = |line: Option<&[u8]>| {
+        let line = std::str::from_utf8(line?).ok()?;
+        line.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| line.to_owned())
+    };
+    let head = id(lines.next()).zip(id(lines.next())).filter(|(commit, _)| !commit.is_empty());
+    Ok(Some(Tracked { top, exclude, root: root.to_owned(), index, head, files: Mutex::new(None) }))
 }
 
 /// Looks at the tree; `None` where it is not under git.

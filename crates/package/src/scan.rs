@@ -2,19 +2,24 @@
 
 mod cache;
 mod hashing;
+mod levels;
 mod queue;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
 use entracte_model::manifest::Entry;
-use entracte_model::{Manifest, RelPath};
+use entracte_model::{Hash, Manifest, RelPath};
+
+pub(crate) use cache::{Stamp, Time};
+pub(crate) use walk::{Found, Kind};
 
 use crate::error::At;
-use crate::{PackageError, Progress};
+use crate::{PackageError, Progress, git};
 
 /// What a scan looks at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +39,11 @@ pub struct Scan {
     /// What the tree holds. The folders around skipped paths are listed whether they are there or
     /// not, so that a tree where they were made for a persistent path is still the same tree.
     pub manifest: Manifest,
+    /// The hash of the manifest, where it is known: with a cache.
+    pub hash: Option<Hash>,
+    /// The commit that every file of a development tree surely is as in, and that holds no other;
+    /// none where only git itself can tell ([`git::look`]).
+    pub committed: Option<String>,
     /// How many files and folders the ignore files left out (a folder counts once).
     pub ignored: u64,
     /// How many files had to be read; the others were known from the cache.
@@ -134,56 +144,92 @@ pub fn tree(
     let started = SystemTime::now();
     let root = root.canonicalize().at("find the tree", root)?;
     let device = root.metadata().at("look at", &root)?.dev();
-    let (walk, known) = std::thread::scope(|scope| {
-        let known =
-            scope.spawn(|| cache.map(|path| cache::Cache::load(path, device)).unwrap_or_default());
-        (walk::walk(&root, rules), known.join())
+    let (tracked, bytes) = std::thread::scope(|scope| {
+        let bytes = scope.spawn(|| cache.and_then(|path| std::fs::read(path).ok()));
+        let tracked = if rules.ignore_files { git::tracked(&root) } else { Ok(None) };
+        (tracked, bytes.join())
     });
-    let walk = walk?;
-    // A cache that could not be read knows nothing.
-    let known = known.unwrap_or_default();
-    let mut refused = walk.refused;
-    if !refused.is_empty() {
-        return Err(PackageError::Refused(refused));
+    let (tracked, bytes) = (tracked?, bytes.ok().flatten().unwrap_or_default());
+    let known = cache::Cache::parse(&bytes, device);
+    let mut walk = walk::walk(&root, rules, tracked.as_ref(), &known)?;
+    if !walk.refused.is_empty() {
+        return Err(PackageError::Refused(walk.refused));
     }
-    let (fresh, stale): (Vec<_>, Vec<_>) = walk
-        .files
-        .into_iter()
-        .map(|file| (known.hash_of(&file.path, &file.stamp), file))
-        .partition(|(hash, _)| hash.is_some());
-    let hashed = stale.len() as u64;
-    let files: Vec<_> = stale.into_iter().map(|(_, file)| file).collect();
-    let mut done: Vec<_> = fresh
-        .into_iter()
-        .filter_map(|(hash, file)| hash.map(|hash| hashing::Hashed { file, hash }))
-        .collect();
-    let unchanged = hashed == 0 && known.len() == done.len();
-    done.extend(hashing::all(&root, files, &mut refused, progress)?);
-    if !refused.is_empty() {
-        return Err(PackageError::Refused(refused));
+    let same = walk.is_same(&known);
+    let mut found = walk.in_order();
+    let hashed = hash_the_rest(&root, &mut found, progress)?;
+    let committed = tracked.and_then(|tracked| tracked.committed(&root, &found));
+    let around = folders_around(&rules.skip);
+    let around_hash = Hash::of(format!("{around:?}").as_bytes());
+    let mut hash = known.manifest(&around_hash).filter(|_| same);
+    let keep = cache.filter(|_| hash.is_none()).map(|path| (path, found.clone()));
+    let mut manifest = manifest_of(found);
+    for folder in around {
+        manifest.entries.entry(folder).or_insert(Entry::Dir {});
     }
-    let cache_fault = match cache {
-        Some(path) if !unchanged => cache::store(path, device, started, &done).err(),
-        _ => None,
-    };
-    let files = done.into_iter().map(|hashing::Hashed { file, hash }| {
-        (file.path, Entry::File { size: file.stamp.size, hash, exec: file.exec })
-    });
-    // All at once: sorted and built, instead of put in one by one.
-    let mut manifest = Manifest { entries: walk.others.into_iter().chain(files).collect() };
-    add_folders_around(&rules.skip, &mut manifest);
-    Ok(Scan { manifest, ignored: walk.ignored, hashed, cache_fault })
+    let mut cache_fault = None;
+    if let Some((path, found)) = keep {
+        let manifest = manifest.hash();
+        let head = cache::Head { device, started, manifest, around: around_hash };
+        cache_fault = cache::store(path, &head, &found).err();
+        hash = Some(manifest);
+    }
+    Ok(Scan { manifest, hash, committed, ignored: walk.ignored, hashed, cache_fault })
 }
 
-fn add_folders_around(skip: &[RelPath], manifest: &mut Manifest) {
+/// Hashes the files whose hash is not known; says how many they were.
+fn hash_the_rest(
+    root: &Path,
+    found: &mut [Found],
+    progress: &mut dyn FnMut(Progress),
+) -> Result<u64, PackageError> {
+    let stale: Vec<_> = found
+        .iter()
+        .filter_map(|found| match &found.kind {
+            Kind::File { stamp, hash: None, .. } => Some((&found.path, stamp.size)),
+            _ => None,
+        })
+        .collect();
+    let mut hashed = hashing::all(root, &stale, progress)?.into_iter();
+    let (count, mut refused) = (stale.len() as u64, Vec::new());
+    for found in found {
+        let Kind::File { stamp, hash: hash @ None, .. } = &mut found.kind else { continue };
+        match hashed.next().flatten() {
+            Some((now, content)) => (*stamp, *hash) = (now, Some(content)),
+            None => {
+                refused.push(Refused { path: found.path.to_string(), why: Reason::Changing });
+            }
+        }
+    }
+    if refused.is_empty() { Ok(count) } else { Err(PackageError::Refused(refused)) }
+}
+
+/// The manifest of what was found and hashed, sorted by path.
+fn manifest_of(found: Vec<Found>) -> Manifest {
+    let entries = found.into_iter().filter_map(|Found { path, kind }| {
+        let entry = match kind {
+            Kind::File { stamp, exec, hash } => Entry::File { size: stamp.size, hash: hash?, exec },
+            Kind::Dir => Entry::Dir {},
+            Kind::Link { target, .. } => Entry::Link { target },
+        };
+        Some((path, entry))
+    });
+    // All at once, in order, instead of put in one by one.
+    Manifest { entries: entries.collect() }
+}
+
+/// The folders that lead to skipped paths.
+fn folders_around(skip: &[RelPath]) -> BTreeSet<RelPath> {
+    let mut around = BTreeSet::new();
     for path in skip {
         let mut up = path.parent();
         while let Some(folder) = up {
             up = folder.parent();
             // Below another skipped path nothing is listed at all.
             if !skip.iter().any(|skipped| folder.is_within(skipped)) {
-                manifest.entries.entry(folder).or_insert(Entry::Dir {});
+                around.insert(folder);
             }
         }
     }
+    around
 }

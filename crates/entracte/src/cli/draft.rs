@@ -1,6 +1,7 @@
 //! The coming release as the development machine sees it: what `status` shows and `pack` packs.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use entracte_announce::fragment::{self, Audience, Fragment};
 use entracte_announce::notes;
@@ -8,9 +9,10 @@ use entracte_model::manifest::Delta;
 use entracte_model::plan::ReleaseId;
 use entracte_model::record::{Base, Named};
 use entracte_model::{Hash, Manifest, RelPath, Version};
+use entracte_package::PackageError;
 use entracte_package::check::{self, Finding};
 use entracte_package::git::{self, Commit, GitView};
-use entracte_package::{PackageError, scan};
+use entracte_package::scan::{self, Scan};
 use entracte_release::clock::now;
 use entracte_release::drift::Drift;
 use entracte_release::store::Production;
@@ -28,9 +30,9 @@ pub struct Draft {
     /// What production holds.
     pub production: Production,
     /// Its manifest.
-    pub base: Manifest,
+    pub base: Arc<Manifest>,
     /// The development tree.
-    pub tree: Manifest,
+    pub tree: Arc<Manifest>,
     /// What would change.
     pub delta: Delta,
     /// Database scripts that production has not had.
@@ -70,11 +72,8 @@ impl Draft {
         version: &Version,
         full: bool,
     ) -> Result<Self, Failure> {
-        let (production, base) = match store.production()? {
-            Some(production) => {
-                let base = store.manifest(&production.base.manifest)?;
-                (production, base)
-            }
+        let production = match store.production()? {
+            Some(production) => production,
             None if full => nothing(version),
             None => {
                 return Err(Failure::refused("production is not known yet").hint(
@@ -84,14 +83,20 @@ impl Draft {
             }
         };
         let root = config.source_dir();
-        // Git looks at every file, too: at the same time.
-        let (scanned, view) = std::thread::scope(|scope| {
-            let view = scope.spawn(|| git::look(&root));
-            (scan_tree(config, target, &root), view.join())
-        });
-        let (tree, ignored, mut findings) = scanned?;
-        let view = view.map_err(|_| Failure::broken("looking at git's view panicked"))??;
-        let delta = base.delta_to(&tree);
+        let (scan, mut findings) = scan_tree(config, target, &root)?;
+        // What a scan cannot tell for sure, git itself is asked.
+        let view = match scan.committed {
+            Some(commit) => Some(GitView { commit: Some(commit), ..GitView::default() }),
+            None => git::look(&root)?,
+        };
+        let (tree, ignored) = (Arc::new(scan.manifest), scan.ignored);
+        let base = match &production.base.manifest {
+            // The same tree need not be loaded once more.
+            known if scan.hash.as_ref() == Some(known) => Arc::clone(&tree),
+            _ if full => Arc::default(),
+            known => Arc::new(store.manifest(known)?),
+        };
+        let delta = if Arc::ptr_eq(&base, &tree) { Delta::default() } else { base.delta_to(&tree) };
         findings.extend(check::tree(&tree, &delta, view.as_ref()));
         findings.extend(check::secrets(&root, &delta));
         let (scripts, script_faults) = scripts::look(config, store)?;
@@ -148,7 +153,7 @@ impl Draft {
 
     /// What the next package builds upon; nothing for a first installation.
     pub fn base(&self) -> Option<(Base, &Manifest)> {
-        (!self.full).then(|| (self.production.base.clone(), &self.base))
+        (!self.full).then(|| (self.production.base.clone(), &*self.base))
     }
 
     /// The change fragments as a record names them.
@@ -162,10 +167,9 @@ impl Draft {
 }
 
 /// What a production holds that holds nothing: an empty tree, which no version is.
-fn nothing(version: &Version) -> (Production, Manifest) {
-    let empty = Manifest::default();
-    let base = Base { version: version.clone(), manifest: empty.hash() };
-    (Production { release: ReleaseId(0), base, sequence: 0, since: now() }, empty)
+fn nothing(version: &Version) -> Production {
+    let base = Base { version: version.clone(), manifest: Manifest::default().hash() };
+    Production { release: ReleaseId(0), base, sequence: 0, since: now() }
 }
 
 /// Whether a finding is allowed, by its kind (`untracked`) or for one path (`untracked:notes.txt`).
@@ -214,19 +218,21 @@ fn scan_tree(
     config: &Config,
     target: &Target,
     root: &Path,
-) -> Result<(Manifest, u64, Vec<Finding>), Failure> {
+) -> Result<(Scan, Vec<Finding>), Failure> {
     let mut rules = scan::Rules {
         ignore_files: true,
         skip: aside(config, target, root),
         file_bytes_max: config.file.source.file_max.bytes,
     };
-    let cache = config.at(&config.file.source.dist).join(".scan-cache");
+    let cache = config.scan_cache();
+    // Without its folder the cache cannot be kept: that costs time only.
+    let _ = cache.parent().map(std::fs::create_dir_all);
     let mut findings = Vec::new();
     // What cannot be packed is a finding; the rest is looked at without it, so that one run names
     // all that is wrong.
     loop {
         match scan::tree(root, &rules, Some(&cache), &mut |_| {}) {
-            Ok(scan) => return Ok((scan.manifest, scan.ignored, findings)),
+            Ok(scan) => return Ok((scan, findings)),
             Err(PackageError::Refused(refused)) => {
                 let before = rules.skip.len();
                 rules.skip.extend(refused.iter().filter_map(|refused| refused.path.parse().ok()));
@@ -322,12 +328,13 @@ fn unmentioned(
     view: Option<&GitView>,
     fragments: &[Fragment],
 ) -> Result<Vec<Commit>, Failure> {
-    if view.is_none_or(|view| view.commit.is_none()) {
-        return Ok(vec![]);
-    }
+    let Some(commit) = view.and_then(|view| view.commit.as_ref()) else { return Ok(vec![]) };
     let Some(since) = store.setting(&commit_of(&production.base.manifest))? else {
         return Ok(vec![]);
     };
+    if since == *commit {
+        return Ok(vec![]);
+    }
     let commits = git::commits_between(root, Some(&since)).unwrap_or_default();
     let mentioned = |commit: &Commit| {
         let by_ref = fragments.iter().flat_map(|fragment| &fragment.refs);

@@ -34,12 +34,17 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let frozen = store.setting("freeze")?;
     let text = text(app, args, &config, &draft, frozen.as_deref());
     let value = value(&draft, frozen.as_deref());
-    if draft.troubles() > 0 {
+    let exit = if draft.troubles() > 0 {
         app.complain(text, &value);
-        return Ok(Exit::Refused);
-    }
-    app.print(text, &value);
-    Ok(Exit::Done)
+        Exit::Refused
+    } else {
+        app.print(text, &value);
+        Exit::Done
+    };
+    // The process ends here. To take the lists of very many files apart would be a tenth of what
+    // it took to look at them.
+    std::mem::forget(draft);
+    Ok(exit)
 }
 
 fn text(app: &App, args: &Args, config: &Config, draft: &Draft, frozen: Option<&str>) -> String {
@@ -75,7 +80,7 @@ fn files(number: u64) -> String {
 
 fn changes(app: &App, args: &Args, draft: &Draft, lines: &mut Vec<String>) {
     let paint = app.paint;
-    let changes = draft.base.changes_to(&draft.tree);
+    let changes = draft.delta.changes(&draft.base);
     let count = |wanted| changes.values().filter(|change| **change == wanted).count();
     lines.push(format!(
         "The next release: {} created, {} modified, {} deleted, {} to send.",
@@ -156,7 +161,7 @@ fn value(draft: &Draft, frozen: Option<&str>) -> serde_json::Value {
         "frozen": frozen,
         "under_git": draft.under_git,
         "production": draft.production.base.version,
-        "changes": draft.base.changes_to(&draft.tree),
+        "changes": draft.delta.changes(&draft.base),
         "bytes": draft.delta.bytes(),
         "scripts": ordered.unwrap_or_default().iter().map(|script| script.name.to_string()).collect::<Vec<_>>(),
         "fragments": draft.fragments.iter().map(|fragment| &fragment.slug).collect::<Vec<_>>(),

@@ -17,6 +17,7 @@ use entracte_db::{
     MariadbSettings, Placeholders, PostgresSettings, Secret, Settings, SqliteSettings,
 };
 use entracte_gate::{GateConfig, Upstream};
+use entracte_model::Hash;
 use entracte_release::target::{Announce, Backup, Hooks, Pace, Target};
 use toml::de::DeTable;
 
@@ -195,6 +196,16 @@ impl Config {
             Some(path) => self.at(path),
             None => home().join(".config/entracte").join(format!("{}.key", self.file.project)),
         }
+    }
+
+    /// What is known of the files of the development tree, so that only changed ones are read. It
+    /// can be removed at any time; the next look is slower.
+    pub fn scan_cache(&self) -> PathBuf {
+        let caches = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let caches =
+            caches.filter(|dir| dir.is_absolute()).unwrap_or_else(|| home().join(".cache"));
+        let tree = Hash::of(self.source_dir().as_os_str().as_encoded_bytes());
+        caches.join("entracte").join(format!("{}-{}.scan", self.file.project, tree.short()))
     }
 
     fn value(&self, key: &str, message: impl Into<String>) -> ConfigError {

@@ -56,7 +56,7 @@ pub(crate) fn check(record: &Record) -> Result<(), BadArchive> {
     }
     let put = Manifest { entries: delta.put.clone() };
     put.check()?;
-    if let Some((first, second)) = put.collision() {
+    if let Some((first, second)) = put.collisions().into_iter().next() {
         return Err(BadDelta::Collides(first, second).into());
     }
     listings(record)

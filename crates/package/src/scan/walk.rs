@@ -1,51 +1,72 @@
-//! Which entries a tree has, without reading any file.
+//! Which entries a tree has, and which of its files are known already; no file is read.
 
-use std::fs::{self, DirEntry, FileType};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::collections::HashMap;
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use entracte_model::RelPath;
-use entracte_model::manifest::Entry;
-use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use entracte_model::{Hash, RelPath};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, readlinkat, statat};
+use rustix::io::Errno;
 
-use super::cache::Stamp;
+use super::cache::{Cache, Known, Stamp};
+use super::levels::{Level, OWN_IGNORE};
 use super::queue::Queue;
 use super::{Reason, Refused, Rules};
 use crate::error::At;
 use crate::git::Tracked;
 use crate::{GIT_DIR, PackageError, links};
 
-/// The ignore file of this program, in the syntax of `.gitignore`.
-const OWN_IGNORE: &str = ".entracteignore";
-const GIT_IGNORE: &str = ".gitignore";
-
 /// Threads that look: two wait for the kernel beside each other.
 const THREADS: usize = 2;
+/// The bytes of folder entries that the kernel is asked for at a time.
+const NAMES_BYTES: usize = 32 * 1024;
 
 /// What a walk found.
 #[derive(Default)]
 pub(super) struct Walk {
-    /// Folders and links; files join when they are hashed.
-    pub others: Vec<(RelPath, Entry)>,
-    pub files: Vec<Found>,
+    /// By folder, each sorted by name.
+    folders: HashMap<String, Vec<Found>>,
     pub refused: Vec<Refused>,
     pub ignored: u64,
+    /// Folders that hold exactly what the cache knew of them; an empty one is none.
+    same: usize,
 }
 
-/// A regular file that is to be hashed.
-pub(super) struct Found {
+/// A file, folder or link of the tree.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
     pub path: RelPath,
-    pub stamp: Stamp,
-    pub exec: bool,
+    pub kind: Kind,
 }
 
-/// The ignore files of one folder, and of those around it.
-struct Level {
-    own: Option<Gitignore>,
-    git: Option<Gitignore>,
-    around: Option<Arc<Level>>,
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// Its hash, where it is known.
+    File {
+        stamp: Stamp,
+        exec: bool,
+        hash: Option<Hash>,
+    },
+    Dir,
+    Link {
+        stamp: Stamp,
+        target: String,
+    },
+}
+
+impl Found {
+    /// The last name of its path.
+    pub(super) fn name(&self) -> &str {
+        self.path.name()
+    }
+
+    /// The path of the folder around it; empty at the top.
+    pub(super) fn folder(&self) -> &str {
+        self.path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
 }
 
 /// A folder that is still to be read.
@@ -66,24 +87,38 @@ enum Verdict {
     Tracked,
 }
 
+/// The names in a folder, sorted, each with the kind that the folder says it has.
+#[derive(Default)]
+struct Names {
+    /// All of them, each with its NUL.
+    text: Vec<u8>,
+    entries: Vec<(usize, usize, FileType)>,
+}
+
 struct Walker<'a> {
     rules: &'a Rules,
     tracked: Option<&'a Tracked>,
+    cache: &'a Cache<'a>,
     /// Folders that the one being read holds.
     below: Vec<Folder>,
     walk: Walk,
 }
 
-pub(super) fn walk(root: &Path, rules: &Rules) -> Result<Walk, PackageError> {
-    let tracked = if rules.ignore_files { crate::git::tracked(root)? } else { None };
-    let level = match &tracked {
-        Some(tracked) => levels_around(root, tracked)?,
+pub(super) fn walk(
+    root: &Path,
+    rules: &Rules,
+    tracked: Option<&Tracked>,
+    cache: &Cache<'_>,
+) -> Result<Walk, PackageError> {
+    let level = match tracked {
+        Some(tracked) => Level::around(root, tracked)?,
         None => None,
     };
     let top = Folder { full: root.to_owned(), rel: String::new(), around: level, ignored: false };
-    let (queue, tracked) = (Queue::new(top), tracked.as_ref());
+    let queue = Queue::new(top);
     let work = || {
-        let mut walker = Walker { rules, tracked, below: Vec::new(), walk: Walk::default() };
+        let walk = Walk::default();
+        let mut walker = Walker { rules, tracked, cache, below: Vec::new(), walk };
         queue.work(|folder| {
             walker.folder(folder)?;
             Ok::<_, PackageError>(std::mem::take(&mut walker.below))
@@ -104,166 +139,225 @@ pub(super) fn walk(root: &Path, rules: &Rules) -> Result<Walk, PackageError> {
 
 impl Walk {
     fn add(&mut self, other: Walk) {
-        self.others.extend(other.others);
-        self.files.extend(other.files);
+        self.folders.extend(other.folders);
         self.refused.extend(other.refused);
         self.ignored += other.ignored;
+        self.same += other.same;
     }
-}
 
-/// What a repository says above the tree: its `info/exclude`, and the folders down to the tree.
-fn levels_around(root: &Path, tracked: &Tracked) -> Result<Option<Arc<Level>>, PackageError> {
-    let exclude = git_rules(&tracked.top, &tracked.exclude);
-    let mut level = Arc::new(Level { own: None, git: exclude, around: None });
-    let mut above: Vec<_> =
-        root.ancestors().skip(1).take_while(|dir| dir.starts_with(&tracked.top)).collect();
-    above.reverse();
-    for dir in above {
-        let own = own_rules(dir)?;
-        let git = git_rules(dir, &dir.join(GIT_IGNORE));
-        level = Arc::new(Level { own, git, around: Some(level) });
+    /// Whether the tree holds exactly what `cache` knew, and nothing has to be read.
+    pub(super) fn is_same(&self, cache: &Cache<'_>) -> bool {
+        let held = self.folders.values().filter(|found| !found.is_empty()).count();
+        self.same == held && held == cache.folders()
     }
-    Ok(Some(level))
-}
 
-/// As git does, a pattern that cannot be read is passed over: it then leaves nothing out.
-fn git_rules(dir: &Path, file: &Path) -> Option<Gitignore> {
-    if !file.is_file() {
-        return None;
+    /// All that was found, sorted by path.
+    pub(super) fn in_order(&mut self) -> Vec<Found> {
+        let mut all = Vec::with_capacity(self.folders.values().map(Vec::len).sum());
+        self.descend("", &mut all);
+        all
     }
-    let mut builder = GitignoreBuilder::new(dir);
-    let _unreadable_patterns = builder.add(file);
-    builder.build().ok()
-}
 
-fn own_rules(dir: &Path) -> Result<Option<Gitignore>, PackageError> {
-    let path = dir.join(OWN_IGNORE);
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let bad = |source| PackageError::IgnoreFile { path: path.clone(), source };
-    let mut builder = GitignoreBuilder::new(dir);
-    if let Some(error) = builder.add(&path) {
-        return Err(bad(error));
-    }
-    builder.build().map(Some).map_err(bad)
-}
-
-impl Walker<'_> {
-    fn folder(&mut self, folder: Folder) -> Result<(), PackageError> {
-        let Folder { full: dir, rel, around, ignored } = folder;
-        let level = if self.rules.ignore_files { level_of(&dir, around)? } else { None };
-        for entry in fs::read_dir(&dir).at("read the folder", &dir)? {
-            let entry = entry.at("read the folder", &dir)?;
-            let name = entry.file_name();
-            if name == GIT_DIR || (self.rules.ignore_files && name == OWN_IGNORE) {
-                continue;
-            }
-            let kind = entry.file_type().at("look at", &entry.path())?;
-            let verdict = self.verdict(level.as_deref(), &entry, kind.is_dir(), ignored);
-            let Some(name) = name.to_str() else {
-                if verdict == Verdict::In {
-                    let shown = format!("{rel}{}{}", slash(&rel), name.to_string_lossy());
-                    self.refuse(&shown, Reason::NotUtf8);
-                }
-                continue;
-            };
-            let path = format!("{rel}{}{name}", slash(&rel));
-            if self.skipped(&path) {
-                continue;
-            }
-            if verdict == Verdict::Out
-                || (verdict == Verdict::Tracked && !self.tracks(&path, kind.is_dir())?)
+    /// Paths sort as texts: what lies in `lib` comes after `lib-old` and `lib.php`, as `/` sorts
+    /// after `-` and `.`. So a folder is descended into when all such names have passed; the one
+    /// that began last is due first.
+    fn descend(&mut self, folder: &str, all: &mut Vec<Found>) {
+        let mut due: Vec<RelPath> = Vec::new();
+        for found in self.folders.remove(folder).unwrap_or_default() {
+            let path = found.path.as_str().bytes();
+            while due.last().is_some_and(|due| due.as_str().bytes().chain([b'/']).lt(path.clone()))
             {
-                self.walk.ignored += 1;
+                due.pop().into_iter().for_each(|below| self.descend(below.as_str(), all));
+            }
+            if matches!(found.kind, Kind::Dir) {
+                due.push(found.path.clone());
+            }
+            all.push(found);
+        }
+        due.into_iter().rev().for_each(|below| self.descend(below.as_str(), all));
+    }
+}
+
+impl Names {
+    /// Reads the names in the folder `dir`.
+    fn read(dir: &OwnedFd, path: &Path) -> Result<Self, PackageError> {
+        let mut names = Names::default();
+        let mut buffer = Vec::with_capacity(NAMES_BYTES);
+        let mut raw = RawDir::new(dir, buffer.spare_capacity_mut());
+        while let Some(entry) = raw.next() {
+            let entry = entry.at("read the folder", path)?;
+            let name = entry.file_name().to_bytes_with_nul();
+            if name == b".\0" || name == b"..\0" {
                 continue;
             }
-            let ignored = verdict == Verdict::Tracked;
-            self.entry(&entry, path, kind, level.clone(), ignored)?;
+            let from = names.text.len();
+            names.text.extend_from_slice(name);
+            names.entries.push((from, names.text.len(), entry.file_type()));
         }
+        let text = &names.text;
+        names.entries.sort_unstable_by_key(|(from, to, _)| &text[*from..*to]);
+        Ok(names)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&CStr, FileType)> {
+        self.entries.iter().filter_map(|(from, to, kind)| {
+            Some((CStr::from_bytes_with_nul(&self.text[*from..*to]).ok()?, *kind))
+        })
+    }
+}
+
+impl<'a> Walker<'a> {
+    fn folder(&mut self, folder: Folder) -> Result<(), PackageError> {
+        let Folder { full: path, rel, around, ignored } = folder;
+        let level = if self.rules.ignore_files { Level::of(&path, around)? } else { None };
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = openat(CWD, &path, flags, Mode::empty()).at("read the folder", &path)?;
+        let names = Names::read(&dir, &path)?;
+        let mut listing = Listing {
+            dir,
+            known: self.cache.folder(&rel),
+            found: Vec::with_capacity(names.entries.len()),
+            rel,
+            level,
+            ignored,
+            path,
+        };
+        for (name, kind) in names.iter() {
+            self.name(&mut listing, name, kind)?;
+        }
+        self.walk.same += usize::from(listing.known.is_some_and(|known| known.is_same()));
+        self.walk.folders.insert(listing.rel, listing.found);
         Ok(())
+    }
+
+    /// Decides whether an entry is part of the tree, and takes it.
+    fn name(
+        &mut self,
+        listing: &mut Listing<'a>,
+        name: &CStr,
+        kind: FileType,
+    ) -> Result<(), PackageError> {
+        let bytes = name.to_bytes();
+        if bytes == GIT_DIR.as_bytes()
+            || (self.rules.ignore_files && bytes == OWN_IGNORE.as_bytes())
+        {
+            return Ok(());
+        }
+        let kind = match kind {
+            // A file system that does not say it in the folder.
+            FileType::Unknown => match listing.stat(name)? {
+                Some(stat) => FileType::from_raw_mode(stat.st_mode),
+                None => return Ok(()),
+            },
+            kind => kind,
+        };
+        let is_dir = kind == FileType::Directory;
+        let verdict = listing.verdict(name, is_dir);
+        let Ok(text) = name.to_str() else {
+            if verdict == Verdict::In {
+                let shown = listing.rel_of(&name.to_string_lossy());
+                self.refuse(&shown, Reason::NotUtf8);
+            }
+            return Ok(());
+        };
+        let path = listing.rel_of(text);
+        if self.skipped(&path) {
+            return Ok(());
+        }
+        if verdict == Verdict::Out
+            || (verdict == Verdict::Tracked && !self.tracks(&path, is_dir)?)
+        {
+            self.walk.ignored += 1;
+            return Ok(());
+        }
+        match RelPath::try_from(path) {
+            Ok(rel) => {
+                let ignored = verdict == Verdict::Tracked;
+                self.entry(listing, name, rel, kind, ignored)
+            }
+            Err(bad) => {
+                self.refuse(&listing.rel_of(text), Reason::Name(bad));
+                Ok(())
+            }
+        }
     }
 
     fn entry(
         &mut self,
-        entry: &DirEntry,
-        path: String,
+        listing: &mut Listing<'a>,
+        name: &CStr,
+        path: RelPath,
         kind: FileType,
-        level: Option<Arc<Level>>,
         ignored: bool,
     ) -> Result<(), PackageError> {
-        let full = entry.path();
-        let rel: RelPath = match path.parse() {
-            Ok(rel) => rel,
-            Err(bad) => {
-                self.refuse(&path, Reason::Name(bad));
-                return Ok(());
+        let kind = match kind {
+            FileType::Directory => {
+                self.below.push(Folder {
+                    full: listing.full(name),
+                    rel: path.as_str().to_owned(),
+                    around: listing.level.clone(),
+                    ignored,
+                });
+                Some(Kind::Dir)
+            }
+            FileType::Symlink => self.link(listing, name, &path)?,
+            FileType::RegularFile => self.file(listing, name, &path)?,
+            other => {
+                self.refuse(path.as_str(), Reason::Special(special(other)));
+                None
             }
         };
-        if kind.is_dir() {
-            self.walk.others.push((rel, Entry::Dir {}));
-            self.below.push(Folder { full, rel: path, around: level, ignored });
-        } else if kind.is_symlink() {
-            let target = fs::read_link(&full).at("read the link", &full)?;
-            match target.to_str() {
-                Some(target) if links::stays_inside(&rel, target) => {
-                    let link = Entry::Link { target: target.to_owned() };
-                    self.walk.others.push((rel, link));
-                }
-                _ => {
-                    let shown = target.to_string_lossy().into_owned();
-                    self.refuse(&path, Reason::LinkLeaves(shown));
-                }
-            }
-        } else if kind.is_file() {
-            let meta = match entry.metadata() {
-                Ok(meta) => meta,
-                // Gone since the folder was read: then it is not in the tree.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-                Err(error) => return Err(error).at("look at", &full),
-            };
-            self.file(rel, &meta);
-        } else {
-            self.refuse(&path, Reason::Special(special(kind)));
+        if let Some(kind) = kind {
+            listing.take(Found { path, kind });
         }
         Ok(())
     }
 
-    fn file(&mut self, path: RelPath, meta: &fs::Metadata) {
-        let max = self.rules.file_bytes_max;
-        if meta.mode() & 0o6000 != 0 {
-            self.refuse(path.as_str(), Reason::SetUid);
-        } else if meta.size() > max {
-            self.refuse(path.as_str(), Reason::TooLarge { size: meta.size(), max });
-        } else {
-            let exec = meta.mode() & 0o100 != 0;
-            self.walk.files.push(Found { path, stamp: Stamp::of(meta), exec });
+    fn link(
+        &mut self,
+        listing: &Listing<'_>,
+        name: &CStr,
+        path: &RelPath,
+    ) -> Result<Option<Kind>, PackageError> {
+        let target = readlinkat(&listing.dir, name, Vec::new());
+        let target = target.at("read the link", &listing.full(name))?;
+        match target.to_str() {
+            Ok(target) if links::stays_inside(path, target) => {
+                let Some(stat) = listing.stat(name)? else { return Ok(None) };
+                Ok(Some(Kind::Link { stamp: Stamp::of(&stat), target: target.to_owned() }))
+            }
+            _ => {
+                let shown = target.to_string_lossy().into_owned();
+                self.refuse(path.as_str(), Reason::LinkLeaves(shown));
+                Ok(None)
+            }
         }
+    }
+
+    fn file(
+        &mut self,
+        listing: &Listing<'_>,
+        name: &CStr,
+        path: &RelPath,
+    ) -> Result<Option<Kind>, PackageError> {
+        let Some(stat) = listing.stat(name)? else { return Ok(None) };
+        let (stamp, max) = (Stamp::of(&stat), self.rules.file_bytes_max);
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            // Another kind of thing took its place since the folder was read.
+            self.refuse(path.as_str(), Reason::Changing);
+        } else if stat.st_mode & 0o6000 != 0 {
+            self.refuse(path.as_str(), Reason::SetUid);
+        } else if stamp.size > max {
+            self.refuse(path.as_str(), Reason::TooLarge { size: stamp.size, max });
+        } else {
+            let exec = stat.st_mode & 0o100 != 0;
+            return Ok(Some(Kind::File { stamp, exec, hash: None }));
+        }
+        Ok(None)
     }
 
     fn skipped(&self, path: &str) -> bool {
         self.rules.skip.iter().any(|skip| path == skip.as_str())
-    }
-
-    /// Own rules first. A `.gitignore` has no say over what git tracks, and inside a folder that
-    /// it leaves out, no other can bring anything back.
-    fn verdict(
-        &self,
-        level: Option<&Level>,
-        entry: &DirEntry,
-        is_dir: bool,
-        ignored: bool,
-    ) -> Verdict {
-        let Some(level) = level else { return Verdict::In };
-        let full = entry.path();
-        let git =
-            || ignored || level.first(|level| level.git.as_ref(), &full, is_dir) == Some(true);
-        match level.first(|level| level.own.as_ref(), &full, is_dir) {
-            Some(true) => Verdict::Out,
-            Some(false) => Verdict::In,
-            None if git() => Verdict::Tracked,
-            None => Verdict::In,
-        }
     }
 
     fn tracks(&self, path: &str, is_dir: bool) -> Result<bool, PackageError> {
@@ -275,50 +369,70 @@ impl Walker<'_> {
     }
 }
 
-impl Level {
-    /// What the innermost ignore file that says something about `path` says.
-    fn first<'a>(
-        &'a self,
-        which: impl Fn(&'a Level) -> Option<&'a Gitignore>,
-        path: &Path,
-        is_dir: bool,
-    ) -> Option<bool> {
-        let mut level = Some(self);
-        while let Some(here) = level {
-            match which(here).map(|rules| rules.matched(path, is_dir)) {
-                Some(Match::Ignore(_)) => return Some(true),
-                Some(Match::Whitelist(_)) => return Some(false),
-                Some(Match::None) | None => level = here.around.as_deref(),
-            }
+/// A folder while it is looked at.
+struct Listing<'a> {
+    dir: OwnedFd,
+    path: PathBuf,
+    rel: String,
+    level: Option<Arc<Level>>,
+    /// A `.gitignore` leaves the folder out.
+    ignored: bool,
+    known: Option<Known<'a>>,
+    found: Vec<Found>,
+}
+
+impl Listing<'_> {
+    fn full(&self, name: &CStr) -> PathBuf {
+        self.path.join(OsStr::from_bytes(name.to_bytes()))
+    }
+
+    fn rel_of(&self, name: &str) -> String {
+        match self.rel.as_str() {
+            "" => name.to_owned(),
+            rel => [rel, "/", name].concat(),
         }
-        None
     }
-}
 
-/// The level of one folder; the one around it where it says nothing itself.
-fn level_of(dir: &Path, around: Option<Arc<Level>>) -> Result<Option<Arc<Level>>, PackageError> {
-    let own = own_rules(dir)?;
-    let git = git_rules(dir, &dir.join(GIT_IGNORE));
-    if own.is_none() && git.is_none() {
-        return Ok(around);
+    /// What stands at `name`; nothing where it is gone since the folder was read, and so is not in
+    /// the tree.
+    fn stat(&self, name: &CStr) -> Result<Option<rustix::fs::Stat>, PackageError> {
+        match statat(self.dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).at("look at", &self.full(name)),
+        }
     }
-    Ok(Some(Arc::new(Level { own, git, around })))
-}
 
-fn slash(rel: &str) -> &'static str {
-    if rel.is_empty() { "" } else { "/" }
+    /// Own rules first. A `.gitignore` has no say over what git tracks, and inside a folder that
+    /// it leaves out, no other can bring anything back.
+    fn verdict(&self, name: &CStr, is_dir: bool) -> Verdict {
+        let Some(level) = self.level.as_deref() else { return Verdict::In };
+        let full = self.full(name);
+        let git = || self.ignored || level.git_ignores(&full, is_dir) == Some(true);
+        match level.own_ignores(&full, is_dir) {
+            Some(true) => Verdict::Out,
+            Some(false) => Verdict::In,
+            None if git() => Verdict::Tracked,
+            None => Verdict::In,
+        }
+    }
+
+    /// Takes an entry, with its hash where it is known. Names come in their order.
+    fn take(&mut self, mut found: Found) {
+        let known = self.known.as_mut().and_then(|known| known.hash_of(&found));
+        if let Kind::File { hash, .. } = &mut found.kind {
+            *hash = known;
+        }
+        self.found.push(found);
+    }
 }
 
 fn special(kind: FileType) -> &'static str {
-    if kind.is_fifo() {
-        "FIFO"
-    } else if kind.is_socket() {
-        "socket"
-    } else if kind.is_block_device() {
-        "block device"
-    } else if kind.is_char_device() {
-        "character device"
-    } else {
-        "special file"
+    match kind {
+        FileType::Fifo => "FIFO",
+        FileType::Socket => "socket",
+        FileType::BlockDevice => "block device",
+        FileType::CharacterDevice => "character device",
+        _ => "special file",
     }
 }
