@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use link::Link;
+use link::{Line, Link};
 use trees::Update;
 
 /// Bytes on source-like updates, as a share of what rsync sends.
@@ -69,11 +69,20 @@ fn bench(args: &[String]) -> ExitCode {
         text += &round::trip(dir.path(), trees::round(quick));
     }
     let mut ways = String::new();
-    for update in trees::all(quick) {
-        if wanted(update.name) {
-            ways += &ship(&update, dir.path(), quick, &mut verdict);
+    let mut line = None;
+    for update in trees::all(quick).iter().filter(|update| wanted(update.name)) {
+        if line.is_none() {
+            match Line::start(&dir.path().join("line")) {
+                Ok(started) => line = Some(started),
+                Err(lacking) => {
+                    eprintln!("{lacking}");
+                    return ExitCode::FAILURE;
+                }
+            }
         }
+        ways += &ship(update, dir.path(), quick, &mut verdict);
     }
+    drop(line);
     if !ways.is_empty() {
         const HEAD: &str = "| update | link | method | bytes | time | memory here | memory there |\n\
                             |---|---|---|---|---|---|---|\n";
