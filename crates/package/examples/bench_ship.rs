@@ -60,6 +60,15 @@ fn bench(args: &[String]) -> ExitCode {
     let only = args.iter().position(|argument| argument == "--only").map(|at| &args[at + 1..]);
     let wanted = |name: &str| only.is_none_or(|names| names.iter().any(|only| only == name));
     let dir = tempfile::tempdir().expect("a folder for the trees");
+    let updates = trees::all(quick);
+    let ships = updates.iter().any(|update| wanted(update.name));
+    let _line = match ships.then(|| Line::start(&dir.path().join("line"))).transpose() {
+        Ok(line) => line,
+        Err(lacking) => {
+            eprintln!("{lacking}");
+            return ExitCode::FAILURE;
+        }
+    };
     let mut text = String::new();
     let mut verdict = Verdict::default();
     if wanted("status") {
@@ -69,20 +78,9 @@ fn bench(args: &[String]) -> ExitCode {
         text += &round::trip(dir.path(), trees::round(quick));
     }
     let mut ways = String::new();
-    let mut line = None;
-    for update in trees::all(quick).iter().filter(|update| wanted(update.name)) {
-        if line.is_none() {
-            match Line::start(&dir.path().join("line")) {
-                Ok(started) => line = Some(started),
-                Err(lacking) => {
-                    eprintln!("{lacking}");
-                    return ExitCode::FAILURE;
-                }
-            }
-        }
+    for update in updates.iter().filter(|update| wanted(update.name)) {
         ways += &ship(update, dir.path(), quick, &mut verdict);
     }
-    drop(line);
     if !ways.is_empty() {
         const HEAD: &str = "| update | link | method | bytes | time | memory here | memory there |\n\
                             |---|---|---|---|---|---|---|\n";
