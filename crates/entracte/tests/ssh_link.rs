@@ -137,6 +137,29 @@ fn a_transfer_goes_on_where_the_line_went_down() {
 }
 
 #[test]
+fn a_transfer_goes_on_from_another_network() {
+    const NAME: &str = "a_transfer_goes_on_from_another_network";
+    let Some(link) = Link::test_at_b(NAME, &Shape::HOME) else { return };
+    let mut small = Small::start_beyond(&link, "1.1", &[]);
+    impatient(&small);
+    paint(&small);
+    small.reference.migrate("1.1");
+    let before = link.counts().there.bytes;
+    let mut deploy = deploy(&small);
+    let half = wait_until(PATIENCE_MS, || link.counts().there.bytes - before > PICTURE_BYTES / 2);
+    assert!(half, "{}", small.logs());
+    pull(&link, &small, &deploy);
+    // The far end of the old connection will never hear that it is gone.
+    link.move_a();
+    link.up();
+    assert_eq!(ends(&mut deploy), Some(0), "{}", small.logs());
+    let sent = link.counts().there.bytes - before;
+    assert!(sent < PICTURE_BYTES + PICTURE_BYTES / 4, "{sent} in all");
+    small.assert_is("1.1", &["r1"], "from another network");
+    once(&small);
+}
+
+#[test]
 fn a_release_ends_while_the_line_is_down_and_its_end_is_told_afterwards() {
     const NAME: &str = "a_release_ends_while_the_line_is_down_and_its_end_is_told_afterwards";
     let Some(link) = Link::test_at_b(NAME, &Shape::HOME) else { return };

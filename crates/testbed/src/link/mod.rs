@@ -19,6 +19,8 @@ use crate::process::{is_root, program, runs};
 const PUMP: &str = include_str!("pump.py");
 /// How the names of our namespaces begin: `entracte-PID-COUNT-a`.
 const NAME: &str = "entracte-";
+/// What the device is called in its namespace.
+const DEVICE: &str = "line";
 /// Tells a second process of the test which link it stands at.
 const MARK: &str = "ENTRACTE_TEST_LINK";
 
@@ -123,12 +125,13 @@ impl Link {
         let devices = ["a", "b"].map(|end| format!("en{pid}{end}{count}"));
         let pump = start_pump(shape, &ends.control, &devices);
         let link = Self { ends, pump, _dir: dir };
-        let sides = [(&link.a, Ends::A, Ends::B), (&link.b, Ends::B, Ends::A)];
-        for ((namespace, own, other), device) in sides.into_iter().zip(&devices) {
+        let sides = [(&link.a, Ends::A), (&link.b, Ends::B)];
+        for ((namespace, own), device) in sides.into_iter().zip(&devices) {
             ip(&format!("netns add {namespace}"));
             ip(&format!("link set {device} netns {namespace}"));
-            ip(&format!("-n {namespace} addr add {own} peer {other} dev {device}"));
-            ip(&format!("-n {namespace} link set {device} up"));
+            ip(&format!("-n {namespace} link set {device} name {DEVICE}"));
+            ip(&format!("-n {namespace} addr add {own}/24 dev {DEVICE}"));
+            ip(&format!("-n {namespace} link set {DEVICE} up"));
             ip(&format!("-n {namespace} link set lo up"));
             settle(&link.ends, namespace);
         }
@@ -204,6 +207,13 @@ impl Ends {
     /// The line goes up again.
     pub fn up(&self) -> Counts {
         self.say("up")
+    }
+
+    /// The end A gets another address, as a laptop does in another network: what comes for the old
+    /// one finds nobody.
+    pub fn move_a(&self) {
+        ip(&format!("-n {} addr delete {}/24 dev {DEVICE}", self.a, Self::A));
+        ip(&format!("-n {} addr add 10.99.0.3/24 dev {DEVICE}", self.a));
     }
 
     /// From now on another share of packets vanishes.
