@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-use crate::process::{is_root, program, runs};
+use crate::process::{is_root, kill, program, runs};
 
 /// The program that carries the packets.
 const PUMP: &str = include_str!("pump.py");
@@ -86,8 +86,8 @@ pub struct Ends {
     control: PathBuf,
 }
 
-/// The line. Dropping it removes both namespaces; where it cannot be dropped, the line is gone
-/// with this process, and the namespaces are removed by the next one.
+/// The line. Dropping it removes both namespaces and ends what runs in them; where it cannot be
+/// dropped, the line is gone with this process, and the next one removes the namespaces.
 #[derive(Debug)]
 pub struct Link {
     ends: Ends,
@@ -286,10 +286,15 @@ fn ip(words: &str) {
     assert!(output.status.success(), "ip {words}: {said}");
 }
 
-/// Removes a namespace; one that is gone already is no error.
+/// Removes a namespace with the processes in it, such as connections of sshd that will never hear
+/// that they are cut; one that is gone already is no error.
 fn remove(namespace: &str) {
-    let mut ip = Command::new(program(&["ip"]));
-    let _ = ip.args(["netns", "delete", namespace]).stderr(Stdio::null()).status();
+    let ip = || Command::new(program(&["ip"]));
+    let inside = ip().args(["netns", "pids", namespace]).stderr(Stdio::null()).output();
+    let inside = inside.map(|output| output.stdout).unwrap_or_default();
+    let pids = String::from_utf8_lossy(&inside).into_owned();
+    pids.split_whitespace().filter_map(|pid| pid.parse().ok()).for_each(kill);
+    let _ = ip().args(["netns", "delete", namespace]).stderr(Stdio::null()).status();
 }
 
 /// A test that was killed could not remove its namespaces.

@@ -113,6 +113,15 @@ fn down_stops_and_up_goes_on() {
     assert!(child.wait().unwrap().success());
 }
 
+/// A process that stands in a namespace once this returns.
+fn sleep_in(namespace: &str) -> Child {
+    let mut command = Command::new(program(&["ip"]));
+    command.args(["netns", "exec", namespace, "sh", "-c", "echo; exec sleep 600"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    child
+}
+
 #[test]
 fn nothing_remains() {
     // What a test leaves that is killed: its process is gone, its namespaces are not.
@@ -120,10 +129,14 @@ fn nothing_remains() {
     dead.wait().unwrap();
     let left = format!("{NAME}{}-0-a", dead.id());
     ip(&format!("netns add {left}"));
+    let mut inside = sleep_in(&left);
     let link = Link::start(&Shape::HOME);
+    assert!(!inside.wait().unwrap().success(), "it was killed");
+    let mut inside = sleep_in(&link.b);
     let (ends, pump) = (link.ends.clone(), link.pump.id());
     let is_there = |name: &str| Path::new("/run/netns").join(name).exists();
     assert!(!is_there(&left) && is_there(&ends.a) && is_there(&ends.b) && runs(pump));
     drop(link);
     assert!(!is_there(&ends.a) && !is_there(&ends.b) && !runs(pump));
+    assert!(!inside.wait().unwrap().success(), "it was killed, too");
 }
