@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use link::Link;
+use link::{Line, Link};
 use trees::Update;
 
 /// Bytes on source-like updates, as a share of what rsync sends.
@@ -60,6 +60,15 @@ fn bench(args: &[String]) -> ExitCode {
     let only = args.iter().position(|argument| argument == "--only").map(|at| &args[at + 1..]);
     let wanted = |name: &str| only.is_none_or(|names| names.iter().any(|only| only == name));
     let dir = tempfile::tempdir().expect("a folder for the trees");
+    let updates = trees::all(quick);
+    let ships = updates.iter().any(|update| wanted(update.name));
+    let _line = match ships.then(|| Line::start(&dir.path().join("line"))).transpose() {
+        Ok(line) => line,
+        Err(lacking) => {
+            eprintln!("{lacking}");
+            return ExitCode::FAILURE;
+        }
+    };
     let mut text = String::new();
     let mut verdict = Verdict::default();
     if wanted("status") {
@@ -69,10 +78,8 @@ fn bench(args: &[String]) -> ExitCode {
         text += &round::trip(dir.path(), trees::round(quick));
     }
     let mut ways = String::new();
-    for update in trees::all(quick) {
-        if wanted(update.name) {
-            ways += &ship(&update, dir.path(), quick, &mut verdict);
-        }
+    for update in updates.iter().filter(|update| wanted(update.name)) {
+        ways += &ship(update, dir.path(), quick, &mut verdict);
     }
     if !ways.is_empty() {
         const HEAD: &str = "| update | link | method | bytes | time | memory here | memory there |\n\

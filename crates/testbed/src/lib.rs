@@ -6,6 +6,7 @@ pub mod bulk;
 pub mod cron;
 pub mod fronts;
 pub mod http;
+pub mod link;
 pub mod machine;
 pub mod mariadb;
 pub mod nginx;

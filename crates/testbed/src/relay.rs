@@ -104,8 +104,9 @@ fn pass(from: &TcpStream, into: &TcpStream, budget: &Arc<AtomicI64>, cuts: &Arc<
                 break;
             }
             if may < read {
-                // Only one of the two directions uses the last byte up.
-                if before > 0 {
+                // Only one of the two directions goes beyond the last byte, which may have been the
+                // last one of a piece.
+                if before >= 0 {
                     cuts.fetch_add(1, Ordering::SeqCst);
                 }
                 break;

@@ -1,26 +1,70 @@
-//! A real sshd on loopback, with keys of its own, and ssh options that lead to it and nowhere else.
+//! A real sshd, on loopback or at the end of a link, with keys of its own, and ssh options that lead to it and nowhere else.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::link::Ends;
 use crate::process::{Server, free_port, is_root, program};
 
 /// The running server. Dropping it ends it, with every connection.
 pub struct Sshd {
     server: Server,
     dir: PathBuf,
-    /// The port of 127.0.0.1 that it listens on.
+    address: String,
+    /// The port that it listens on.
     pub port: u16,
 }
 
 impl Sshd {
-    /// Starts it in the folder `dir`, which it fills. The one who runs the test may log in, with
-    /// `dir/user`; `env` is set for whatever a connection runs.
+    /// Starts it on loopback, in the folder `dir`, which it fills. The one who runs the test may log
+    /// in, with `dir/user`; `env` is set for whatever a connection runs.
     ///
     /// # Panics
     /// Where sshd is not installed or does not come up.
     pub fn start(dir: &Path, env: &[(&str, &str)]) -> Self {
+        Self::start_at("127.0.0.1", dir, env)
+    }
+
+    /// As [`Sshd::start`], on another address of where this process is.
+    ///
+    /// # Panics
+    /// Where sshd is not installed or does not come up.
+    pub fn start_at(address: &str, dir: &Path, env: &[(&str, &str)]) -> Self {
+        let server = |config: &Path, log: &Path| {
+            let args = ["-D", "-e", "-f", &config.to_string_lossy()].map(str::to_owned);
+            Server::start(&program(&["sshd"]), &args, log)
+        };
+        let sshd = Self::prepare(address, dir, env, server);
+        let ready = || std::net::TcpStream::connect((address, sshd.port)).is_ok();
+        sshd.server.wait_until_ready(ready);
+        sshd
+    }
+
+    /// As [`Sshd::start`], at the end B of a link.
+    ///
+    /// # Panics
+    /// Where sshd is not installed or does not come up.
+    pub fn start_at_b(link: &Ends, dir: &Path) -> Self {
+        let server = |config: &Path, log: &Path| {
+            let command = link.at(&link.b, &program(&["sshd"]));
+            let args = command.get_args().map(OsStr::to_owned);
+            let own = ["-D", "-e", "-f", &config.to_string_lossy()].map(OsString::from);
+            let args: Vec<OsString> = args.chain(own).collect();
+            Server::start(Path::new(command.get_program()), &args, log)
+        };
+        let sshd = Self::prepare(Ends::B, dir, &[], server);
+        sshd.server.wait_until_ready(|| sshd.log().contains("Server listening"));
+        sshd
+    }
+
+    fn prepare(
+        address: &str,
+        dir: &Path,
+        env: &[(&str, &str)],
+        start: impl FnOnce(&Path, &Path) -> Server,
+    ) -> Self {
         fs::create_dir_all(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
         for name in ["host", "user"] {
             keygen(&dir.join(name));
@@ -32,27 +76,31 @@ impl Sshd {
         }
         let port = free_port();
         let config = dir.join("sshd_config");
-        fs::write(&config, configuration(dir, port, env)).expect("the folder was just made");
-        let log = dir.join("sshd.log");
-        let args = ["-D", "-e", "-f", &config.to_string_lossy()].map(str::to_owned);
-        let server = Server::start(&program(&["sshd"]), &args, &log);
-        let mut sshd = Self { server, dir: dir.to_owned(), port };
+        let text = configuration(address, dir, port, env);
+        fs::write(&config, text).expect("the folder was just made");
+        let server = start(&config, &dir.join("sshd.log"));
+        let sshd = Self { server, dir: dir.to_owned(), address: address.to_owned(), port };
         sshd.learn_the_host_key();
-        sshd.server.wait_until_ready(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
         sshd
     }
 
-    fn learn_the_host_key(&mut self) {
+    /// The process of the server; those of its connections are below it.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    fn learn_the_host_key(&self) {
         let public = fs::read_to_string(self.dir.join("host.pub")).expect("the key was just made");
         let known = format!("game {public}");
         fs::write(self.dir.join("known_hosts"), known).expect("the folder was just made");
     }
 
-    /// Options for `ssh` that lead the host `game` to this server, through `port` of 127.0.0.1.
+    /// Options for `ssh` that lead the host `game` to this server, through `port` of its
+    /// address.
     pub fn options(&self, port: u16) -> Vec<String> {
         let at = |name: &str| self.dir.join(name).display().to_string();
         vec![
-            "HostName=127.0.0.1".into(),
+            format!("HostName={}", self.address),
             format!("Port={port}"),
             "HostKeyAlias=game".into(),
             format!("UserKnownHostsFile={}", at("known_hosts")),
@@ -87,11 +135,11 @@ impl Sshd {
     }
 }
 
-fn configuration(dir: &Path, port: u16, env: &[(&str, &str)]) -> String {
+fn configuration(address: &str, dir: &Path, port: u16, env: &[(&str, &str)]) -> String {
     let at = |name: &str| dir.join(name).display().to_string();
     let mut lines = vec![
         format!("Port {port}"),
-        "ListenAddress 127.0.0.1".into(),
+        format!("ListenAddress {address}"),
         format!("HostKey {}", at("host")),
         format!("AuthorizedKeysFile {}", at("authorized_keys")),
         format!("PidFile {}", at("sshd.pid")),

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use entracte_testbed::link::Ends;
 use entracte_testbed::process::{free_port, quoted, runs, wait_until};
 use entracte_testbed::sshd::Sshd;
 use serde_json::Value;
@@ -72,6 +73,8 @@ pub struct Small {
     pub reference: Reference,
     /// The way to production, where it is on "another" machine: a real sshd on loopback.
     pub sshd: Option<Sshd>,
+    /// Where the development machine is, if not here: the words that begin its commands.
+    pub near: Vec<std::ffi::OsString>,
     url: String,
     bought: u32,
     gate: Option<Child>,
@@ -93,7 +96,19 @@ impl Small {
         let dir = tempfile::Builder::new().prefix("small-").tempdir().unwrap();
         let sshd = Sshd::start(&dir.path().join("ssh"), env);
         let places = Places { web: dir.path().join("www"), state: dir.path().join("state") };
-        Self::start_in(dir, version, "", places, Some(sshd))
+        Self::start_in(dir, version, "", places, Some((sshd, vec![])))
+    }
+
+    /// As [`Small::start_far`], where this process stands at the end B of a link, and the development
+    /// machine at its end A.
+    pub fn start_beyond(link: &Ends, version: &str, env: &[(&str, &str)]) -> Self {
+        let dir = tempfile::Builder::new().prefix("small-").tempdir().unwrap();
+        let sshd = Sshd::start_at(Ends::B, &dir.path().join("ssh"), env);
+        let places = Places { web: dir.path().join("www"), state: dir.path().join("state") };
+        let begin = link.at(&link.a, Path::new(ENTRACTE));
+        let near = std::iter::once(begin.get_program()).chain(begin.get_args());
+        let near = near.map(std::ffi::OsStr::to_owned).collect();
+        Self::start_in(dir, version, "", places, Some((sshd, near)))
     }
 
     /// As [`Small::start`], with lines at the end of the configuration, elsewhere.
@@ -108,8 +123,9 @@ impl Small {
         version: &str,
         more: &str,
         places: Places,
-        sshd: Option<Sshd>,
+        far: Option<(Sshd, Vec<std::ffi::OsString>)>,
     ) -> Self {
+        let (sshd, near) = far.map_or((None, vec![]), |(sshd, near)| (Some(sshd), near));
         let Places { web, state } = places;
         let (dev, root) = (dir.path().join("dev"), web.join("game"));
         let database = dir.path().join("game.sqlite");
@@ -130,6 +146,7 @@ impl Small {
             game,
             reference,
             sshd,
+            near,
             url,
             bought: 0,
             gate: None,
@@ -253,7 +270,18 @@ http = "GET /count"
 
     /// A command of ours, on the development machine.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(ENTRACTE);
+        match self.near.split_first() {
+            Some((program, first)) => {
+                let mut command = self.here(program, &[]);
+                command.args(first).args(args);
+                command
+            }
+            None => self.here(ENTRACTE.as_ref(), args),
+        }
+    }
+
+    fn here(&self, program: &std::ffi::OsStr, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).current_dir(&self.dev).stdin(Stdio::null());
         command
     }
@@ -264,7 +292,7 @@ http = "GET /count"
             return self.command(args);
         }
         let config = self.state.join("entracte.toml");
-        let mut command = self.command(&["--config", &config.to_string_lossy()]);
+        let mut command = self.here(ENTRACTE.as_ref(), &["--config", &config.to_string_lossy()]);
         command.args(args);
         command
     }

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
+
 use super::frame::{self, Frame, WireError};
 use super::greeting::NoGreeting;
 use super::{Ask, Greeting, PROTOCOL, Tell};
@@ -27,8 +29,13 @@ const ENDING_MS_MAX: u64 = 2_000;
 const POLL_MS: u64 = 10;
 /// How long the last words of an ssh that has ended are waited for, in milliseconds.
 const LAST_WORDS_MS_MAX: u64 = 2_000;
-/// A connection that says nothing for a minute is dead: ssh asks four times, every 15 seconds.
-const ALIVE: [&str; 2] = ["ServerAliveInterval=15", "ServerAliveCountMax=4"];
+/// A machine that does not answer within 15 seconds is tried again, since ssh itself asks ever more
+/// rarely; and a connection that says nothing for a minute is dead: it is asked four times.
+const ALIVE: [&str; 3] = ["ConnectTimeout=15", "ServerAliveInterval=15", "ServerAliveCountMax=4"];
+/// How long it may take from the start of ssh to the greeting, in milliseconds: ssh waits for ever
+/// where the line goes down while it logs in. With nobody to ask, and with somebody, whom sshd gives
+/// two minutes for a password.
+const GREETING_MS_MAX: (u64, u64) = (60_000, 150_000);
 
 /// Ctrl-C in a terminal reaches every process in it. It is meant for us, who ask; ssh must go on.
 /// What ignores a signal ignores it after exec, too.
@@ -256,6 +263,10 @@ impl Connection {
     /// # Errors
     /// Whatever keeps the machine from being reached, and a program that does not fit.
     pub fn open(at: &Destination, script: &str) -> Result<Self, SshError> {
+        Self::open_within(at, script, if at.batch { GREETING_MS_MAX.0 } else { GREETING_MS_MAX.1 })
+    }
+
+    fn open_within(at: &Destination, script: &str, wait_ms: u64) -> Result<Self, SshError> {
         let mut child = at
             .command(script)
             .stdin(Stdio::piped())
@@ -272,12 +283,14 @@ impl Connection {
         let kept = Arc::clone(&said);
         let listener = std::thread::spawn(move || keep_end(stderr, &kept));
         let mut from = BufReader::new(stdout);
-        let greeting = match Greeting::read(&mut from) {
-            Ok(greeting) => greeting,
-            Err(why) => return Err(no_greeting(at, child, stdin, listener, &said, &why)),
-        };
+        let (greeter, greeted) = mpsc::sync_channel(1);
         let (sender, frames) = mpsc::sync_channel(AHEAD_MAX);
         let reader = std::thread::spawn(move || {
+            let greeting = Greeting::read(&mut from);
+            let is_last = greeting.is_err();
+            if greeter.send(greeting).is_err() || is_last {
+                return;
+            }
             loop {
                 let read = frame::read(&mut from).and_then(|frame| frame.ok_or(WireError::Cut));
                 let is_last = read.is_err();
@@ -287,6 +300,11 @@ impl Connection {
                 }
             }
         });
+        let greeting = match greeted.recv_timeout(Duration::from_millis(wait_ms)) {
+            Ok(Ok(greeting)) => greeting,
+            Ok(Err(why)) => return Err(no_greeting(at, child, stdin, listener, &said, &why)),
+            Err(_) => return Err(no_answer(at, child, wait_ms)),
+        };
         let (tool, host) = (greeting.tool.clone(), at.host.clone());
         let connection = Self {
             at: at.clone(),
@@ -466,6 +484,17 @@ fn no_greeting(
     }
 }
 
+fn no_answer(at: &Destination, mut child: Child, wait_ms: u64) -> SshError {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // One that asks for a password gives the terminal back as it was.
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
+    }
+    wait(&mut child);
+    let said = format!("no answer within {} seconds", wait_ms / 1_000);
+    SshError::Unreachable { host: at.host.clone(), said }
+}
+
 /// Waits for the end of a process, and makes it end where it does not. Its exit code, if it has one.
 fn wait(child: &mut Child) -> Option<i32> {
     let deadline = Instant::now() + Duration::from_millis(ENDING_MS_MAX);
@@ -499,45 +528,4 @@ fn text_of(said: &Mutex<Vec<u8>>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at() -> Destination {
-        Destination { host: "deploy@game".into(), options: vec!["Port=2222".into()], batch: true }
-    }
-
-    #[test]
-    fn options_of_the_user_come_before_ours_and_the_host_is_never_an_option() {
-        let command = at().command("entracte agent");
-        let args: Vec<String> =
-            command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-        assert_eq!(args[3..6], ["-T", "-o", "Port=2222"]);
-        assert_eq!(args[args.len() - 3..], ["--", "deploy@game", "entracte agent"]);
-    }
-
-    #[test]
-    fn each_reason_of_ssh_has_its_error_and_its_hint() {
-        let at = at();
-        let kind = |code, said: &str| {
-            let error = at.explain(Some(code), said);
-            assert!(error.hint().is_some(), "{error}");
-            error
-        };
-        let said = "@@@\r\nHost key verification failed.\r\n";
-        assert!(matches!(kind(255, said), SshError::HostKey { .. }));
-        let said = "deploy@game: Permission denied (publickey).\r\n";
-        assert!(matches!(kind(255, said), SshError::Denied { .. }));
-        let said = "ssh: connect to host game port 22: Connection refused\r\n";
-        assert!(matches!(kind(255, said), SshError::Unreachable { .. }));
-        let said = "bash: line 1: entracte: command not found\n";
-        assert!(matches!(kind(127, said), SshError::NoProgram { .. }));
-        assert!(matches!(kind(1, "error: something else\n"), SshError::NoAgent { .. }));
-    }
-
-    #[test]
-    fn words_reach_the_far_shell_as_they_are() {
-        assert_eq!(quoted("/srv/a.toml"), "/srv/a.toml");
-        assert_eq!(quoted("it's $HOME"), r"'it'\''s $HOME'");
-        assert_eq!(quoted(""), "''");
-    }
-}
+mod tests;

@@ -1,18 +1,22 @@
-//! The link between the two sides: a program in the place of ssh that runs the other side's command
-//! on this machine, counts what goes through, and lets it through no faster than a link would.
+//! The link between the two sides. Both go through a relay in the place of ssh, which counts the
+//! bytes of both directions: on loopback it runs the other side's command on this machine; over the
+//! slow link it calls the real ssh, which reaches a real sshd in another network namespace.
 
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+
+use entracte_testbed::link::{self as line, Shape};
+use entracte_testbed::sshd::Sshd;
 
 /// The bytes that are passed on at a time.
-const CHUNK_BYTES: usize = 16 * 1024;
-/// Chunks under way: what buffers of a system hold.
-const UNDER_WAY_MAX: usize = 16;
+const CHUNK_BYTES: usize = 64 * 1024;
+/// What the relay is told where the other side is on this machine.
+const HERE: &str = "here";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Link {
@@ -33,76 +37,113 @@ impl Link {
 
     /// The command to give as a remote shell; it leaves the count of bytes in `place/count`.
     pub fn shell(self, place: &Path) -> String {
-        let (rate, delay) = match self {
-            Link::Loopback => (0, 0),
-            Link::Slow => (2_500_000, 20),
+        let ssh = match self {
+            Link::Loopback => HERE.into(),
+            Link::Slow => far_side().expect("the line was started").ssh.display().to_string(),
         };
         let program = std::env::current_exe().expect("this program has a path");
-        format!("{} relay {rate} {delay} {}", program.display(), place.join("count").display())
+        format!("{} relay {} {ssh}", program.display(), place.join("count").display())
     }
 }
 
-/// `relay RATE DELAY_MS COUNT_FILE HOST COMMAND...`, as ssh would be called.
+/// The other side of the slow link.
+pub struct Far {
+    /// A program that calls ssh from this side of it.
+    ssh: PathBuf,
+    /// The server there, below which commands run.
+    pub sshd: u32,
+}
+
+static FAR: OnceLock<Far> = OnceLock::new();
+
+/// The other side of the slow link, once there is one.
+pub fn far_side() -> Option<&'static Far> {
+    FAR.get()
+}
+
+/// The slow link: two network namespaces, and sshd in one of them. There is one in a process.
+pub struct Line {
+    line: line::Link,
+    _sshd: Sshd,
+}
+
+impl Line {
+    /// Starts it in the folder `dir`, or says what this machine lacks for it.
+    pub fn start(dir: &Path) -> Result<Self, String> {
+        if let Some(lacking) = line::lacking() {
+            return Err(format!("{lacking}; `--only status round` measures the rest"));
+        }
+        let line = line::Link::start(&Shape::HOME);
+        let sshd = Sshd::start_at_b(&line, dir);
+        let options = sshd.options(sshd.port);
+        let config: String = options.iter().map(|option| format!("{option}\n")).collect();
+        let (ssh, config_file) = (dir.join("ssh"), dir.join("ssh_config"));
+        let script = format!(
+            "#!/bin/sh\nexec ip netns exec {} ssh -F {} -T \"$@\"\n",
+            line.a,
+            config_file.display()
+        );
+        let write = || {
+            std::fs::write(&config_file, config)?;
+            std::fs::write(&ssh, script)?;
+            std::fs::set_permissions(&ssh, PermissionsExt::from_mode(0o755))
+        };
+        write().map_err(|error: io::Error| format!("{}: {error}", dir.display()))?;
+        let far = Far { ssh, sshd: sshd.pid() };
+        FAR.set(far).map_err(|_| "there is one line in a process")?;
+        Ok(Self { line, _sshd: sshd })
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let counts = self.line.counts();
+        eprintln!(
+            "the slow link carried {} packets there and {} back, {} bytes with their heads; {} \
+             found its queue full",
+            counts.there.packets,
+            counts.back.packets,
+            counts.bytes(),
+            counts.there.full + counts.back.full
+        );
+    }
+}
+
+/// `relay COUNT_FILE SSH HOST COMMAND...`, as ssh would be called with what follows `SSH`.
 pub fn relay(args: &[String]) -> Result<(), String> {
-    let [rate, delay, count, _host, command @ ..] = args else {
-        return Err("relay RATE DELAY COUNT HOST COMMAND...".into());
+    let [count, ssh, host, words @ ..] = args else {
+        return Err("relay COUNT_FILE SSH HOST COMMAND...".into());
     };
-    let rate: u64 = rate.parse().map_err(|_| "no rate")?;
-    let delay = Duration::from_millis(delay.parse().map_err(|_| "no delay")?);
-    let mut child = Command::new("sh")
-        .args(["-c", &command.join(" ")])
+    let mut command = match ssh.as_str() {
+        HERE => Command::new("sh"),
+        ssh => Command::new(ssh),
+    };
+    let first = if ssh == HERE { "-c" } else { host };
+    let mut child = command
+        .args([first, &words.join(" ")])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| error.to_string())?;
     let stdin = child.stdin.take().ok_or("no stdin")?;
     let stdout = child.stdout.take().ok_or("no stdout")?;
-    let through = AtomicU64::new(0);
+    let back = AtomicU64::new(0);
     // The way there ends with this process: whoever calls may keep its end open.
     let there: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(0)));
-    thread::spawn(move || pump(io::stdin(), stdin, rate, delay, there));
-    pump(stdout, io::stdout(), rate, delay, &through);
+    thread::spawn(move || pass_on(io::stdin(), stdin, there));
+    pass_on(stdout, io::stdout(), &back);
     let status = child.wait().map_err(|error| error.to_string())?;
-    let bytes = through.into_inner() + there.load(Ordering::SeqCst);
+    let bytes = back.into_inner() + there.load(Ordering::SeqCst);
     std::fs::write(count, bytes.to_string()).map_err(|error| error.to_string())?;
     if status.success() { Ok(()) } else { Err(format!("the other side: {status}")) }
 }
 
-/// Passes everything on, in its time.
-fn pump(mut from: impl Read, to: impl Write + Send, rate: u64, delay: Duration, count: &AtomicU64) {
-    let (sender, receiver) = sync_channel(UNDER_WAY_MAX);
-    thread::scope(|scope| {
-        scope.spawn(move || deliver(&receiver, to));
-        feed(&mut from, &sender, rate, delay, count);
-        drop(sender);
-    });
-}
-
-fn feed(
-    from: &mut dyn Read,
-    sender: &SyncSender<(Instant, Vec<u8>)>,
-    rate: u64,
-    delay: Duration,
-    count: &AtomicU64,
-) {
+/// Passes everything on, and counts it.
+fn pass_on(mut from: impl Read, mut to: impl Write, count: &AtomicU64) {
     let mut buffer = vec![0; CHUNK_BYTES];
-    let mut free = Instant::now();
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         count.fetch_add(read as u64, Ordering::SeqCst);
-        let now = Instant::now();
-        let takes = (read as u64 * 1_000_000_000).checked_div(rate).unwrap_or(0);
-        free = free.max(now) + Duration::from_nanos(takes);
-        if sender.send((free + delay, buffer[..read].to_vec())).is_err() {
-            return;
-        }
-    }
-}
-
-fn deliver(receiver: &Receiver<(Instant, Vec<u8>)>, mut to: impl Write) {
-    while let Ok((at, bytes)) = receiver.recv() {
-        // This is the link's own time, not a wait for something to happen.
-        thread::sleep(at.saturating_duration_since(Instant::now()));
-        if to.write_all(&bytes).and_then(|()| to.flush()).is_err() {
+        if to.write_all(&buffer[..read]).and_then(|()| to.flush()).is_err() {
             return;
         }
     }

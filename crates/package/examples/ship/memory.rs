@@ -3,6 +3,8 @@
 use std::process::{Child, ExitStatus};
 use std::time::Duration;
 
+use super::link::far_side;
+
 const EVERY: Duration = Duration::from_millis(5);
 
 /// Waits for `child`; gives the largest memory of a process on this side of the link, and on the
@@ -11,6 +13,9 @@ pub fn watch(mut child: Child) -> (ExitStatus, u64, u64) {
     let (mut here, mut there) = (0, 0);
     loop {
         look(child.id(), false, &mut here, &mut there);
+        if let Some(far) = far_side() {
+            look(far.sshd, true, &mut here, &mut there);
+        }
         if let Some(status) = child.try_wait().expect("the child can be waited for") {
             return (status, here, there);
         }
@@ -26,8 +31,11 @@ fn look(pid: u32, beyond: bool, here: &mut u64, there: &mut u64) {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         line.trim().trim_end_matches(" kB").parse::<u64>().ok()
     });
+    // ssh is the same for all, and larger than some of them.
+    let ssh = read("comm").is_ok_and(|name| matches!(name.trim_end(), "ssh" | "sshd"));
     if let Some(high) = high
         && !relay
+        && !ssh
     {
         let side = if beyond { &mut *there } else { &mut *here };
         *side = (*side).max(high * 1_024);

@@ -1,24 +1,33 @@
 //! Takes a package: its record is verified and judged before anything of its content is taken.
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use entracte_host::lock::Lock;
+use entracte_host::lock::{Lock, LockError, Owner};
 use entracte_host::wire::{Frame, Tell, frame};
 use entracte_model::Manifest;
+use entracte_model::record::Record;
 use entracte_package::PackageError;
 use entracte_package::archive::{self, RECORD_BYTES_MAX, Verified};
 use entracte_package::thin::{Inbox, Offer};
 use entracte_release::{Store, Target};
 
-use super::{Agent, Answered, End, SILENCE_MS_MAX, turn};
+use super::{Agent, Answered, End, Happening, SILENCE_MS_MAX, turn};
 use crate::cli::deploy::judge;
 use crate::exit::{Exit, Failure};
 
 /// How many streams are asked for: one that refers to files which are not what they should be is
 /// followed by one without them.
 const STREAMS_MAX: usize = 3;
+
+/// How long a connection may say nothing where another one waits to bring the same, in milliseconds:
+/// it is that of a machine that has another address by now, and cannot say that it is gone.
+const SILENCE_WAITED_MS_MAX: u64 = 15_000;
+/// How often a silent connection is looked at, in milliseconds.
+const LOOK_MS: u64 = 1_000;
+/// The lock of whoever waits for its turn, in the folder of what comes in.
+const WAITING: &str = "waiting";
 
 /// A package whose record was judged, and where it goes.
 struct Awaited {
@@ -74,8 +83,7 @@ impl Agent {
         std::fs::create_dir_all(&folder)?;
         let record = &verified.record;
         let whole = folder.join(format!("{}-{}.tar.zst", record.project, record.version));
-        // A connection that died without our knowing falls silent, and then gives up its turn.
-        let turn = turn(&folder.join("lock"), &format!("the transfer of {}", record.version))?;
+        let turn = in_turn(&folder, &transfer(record))?;
         Ok(Awaited { target, verified, base, whole, _turn: turn })
     }
 
@@ -106,7 +114,7 @@ impl Agent {
     /// Takes one stream. After one that cannot be understood the connection ends: nobody knows
     /// where in it the next message would begin.
     fn stream(&mut self, inbox: &mut Inbox, awaited: &Awaited) -> Result<(), End> {
-        let mut stream = Stream { agent: self, piece: Vec::new(), at: 0, end: None };
+        let mut stream = Stream { agent: self, awaited, piece: Vec::new(), at: 0, end: None };
         let never = AtomicBool::new(false);
         let taken = inbox.receive(&mut stream, &awaited.target.root, &mut |_| {}, &never);
         let (end, is_used_up) = (stream.end.take(), stream.at == stream.piece.len());
@@ -119,7 +127,31 @@ impl Agent {
     }
 }
 
+/// One transfer at a time. A connection that died without our knowing falls silent, and then gives up
+/// its turn: soon, where it sees that somebody waits for it.
+fn in_turn(folder: &Path, doing: &str) -> Result<Lock, Failure> {
+    let lock = folder.join("lock");
+    match Lock::try_take(&lock, &Owner::this(doing)) {
+        Err(LockError::Busy { .. }) => {
+            let _waiting = turn(&folder.join(WAITING), doing)?;
+            turn(&lock, doing)
+        }
+        taken => Ok(taken?),
+    }
+}
+
+/// What a transfer is called among those who wait.
+fn transfer(record: &Record) -> String {
+    format!("the transfer of {}", record.version)
+}
+
 impl Awaited {
+    /// Whether another connection waits to bring the same package.
+    fn is_waited_for(&self) -> bool {
+        let waiting = Lock::holder(&self.target.state.join("incoming").join(WAITING));
+        waiting.is_some_and(|owner| owner.release == transfer(&self.verified.record))
+    }
+
     /// Whether exactly this package arrived before.
     fn is_there(&self) -> bool {
         let opened = archive::open(&self.whole, &self.target.trusted_keys);
@@ -148,15 +180,33 @@ fn refused(error: PackageError) -> Failure {
 /// The data frames of a connection as one stream.
 struct Stream<'a> {
     agent: &'a mut Agent,
+    awaited: &'a Awaited,
     piece: Vec<u8>,
     at: usize,
     end: Option<End>,
 }
 
+impl Stream<'_> {
+    fn frame(&mut self) -> Result<Frame, End> {
+        let mut silent_ms = 0;
+        while silent_ms < SILENCE_MS_MAX {
+            match self.agent.happening(LOOK_MS)? {
+                Some(Happening::Frame(frame)) => return Ok(frame?),
+                Some(Happening::Printed { .. }) => {}
+                None => silent_ms += LOOK_MS,
+            }
+            if silent_ms >= SILENCE_WAITED_MS_MAX && self.awaited.is_waited_for() {
+                break;
+            }
+        }
+        Err(End::Gone)
+    }
+}
+
 impl Read for Stream<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.at == self.piece.len() {
-            match self.agent.frame(SILENCE_MS_MAX) {
+            match self.frame() {
                 Ok(Frame::Data(piece)) => (self.piece, self.at) = (piece, 0),
                 Ok(Frame::Message(_)) => {
                     let told = Failure::usage("expected the rest of a package");
