@@ -161,12 +161,6 @@ impl Manifest {
 
     /// Each two paths that one file on a case-folding file system would have to share.
     pub fn collisions(&self) -> Vec<(RelPath, RelPath)> {
-        // Where no two short hashes are the same, no two names are: that is quick to see.
-        let mut short: Vec<u64> = self.entries.keys().map(RelPath::folded_hash).collect();
-        short.sort_unstable();
-        if short.is_sorted_by(|a, b| a < b) {
-            return Vec::new();
-        }
         let mut seen = BTreeMap::new();
         let pairs = self.entries.keys().filter_map(|path| {
             let first: &RelPath = seen.insert(path.folded(), path)?;

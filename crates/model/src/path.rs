@@ -69,7 +69,7 @@ impl RelPath {
 
     /// A short hash (FNV-1a, 64 bits) of the folded form: the same for two names that collide, and
     /// now and then for two that do not.
-    pub(crate) fn folded_hash(&self) -> u64 {
+    pub fn folded_hash(&self) -> u64 {
         let add = |hash: u64, byte: u8| {
             (hash ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0000_01b3)
         };

@@ -183,6 +183,13 @@ impl From<Refused> for Finding {
     }
 }
 
+/// Two paths that collide.
+impl From<(RelPath, RelPath)> for Finding {
+    fn from((first, second): (RelPath, RelPath)) -> Self {
+        Finding::Collision(first, second)
+    }
+}
+
 impl From<&Commit> for Finding {
     fn from(commit: &Commit) -> Self {
         let id = commit.id.get(..8).unwrap_or(&commit.id).to_owned();
@@ -196,19 +203,14 @@ impl From<ScriptFault> for Finding {
     }
 }
 
-/// What speaks against a scanned tree, and against its state under git. What an ignore file leaves
+/// What speaks against the state of a scanned tree under git. What an ignore file leaves
 /// out of the tree is nobody's concern here.
-pub fn tree(tree: &Manifest, delta: &Delta, git: Option<&GitView>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if let Some(git) = git {
-        let in_tree = |path: &&RelPath| tree.entries.contains_key(*path);
-        findings.extend(git.untracked.iter().filter(in_tree).cloned().map(Finding::Untracked));
-        let counts = |path: &&RelPath| in_tree(path) || delta.delete.contains(*path);
-        findings.extend(git.uncommitted.iter().filter(counts).cloned().map(Finding::Uncommitted));
-    }
-    let collisions = tree.collisions().into_iter();
-    findings.extend(collisions.map(|(first, second)| Finding::Collision(first, second)));
-    findings
+pub fn git(tree: &Manifest, delta: &Delta, view: &GitView) -> Vec<Finding> {
+    let in_tree = |path: &&RelPath| tree.entries.contains_key(*path);
+    let untracked = view.untracked.iter().filter(in_tree).cloned().map(Finding::Untracked);
+    let counts = |path: &&RelPath| in_tree(path) || delta.delete.contains(*path);
+    let uncommitted = view.uncommitted.iter().filter(counts).cloned().map(Finding::Uncommitted);
+    untracked.chain(uncommitted).collect()
 }
 
 /// A finding for each language without patch notes, or with empty ones, among `documents`
@@ -243,20 +245,13 @@ mod tests {
             ..GitView::default()
         };
         assert_eq!(
-            tree(&manifest, &delta, Some(&view)),
+            git(&manifest, &delta, &view),
             vec![
                 Finding::Untracked(rel("new.php")),
                 Finding::Uncommitted(rel("a.php")),
                 Finding::Uncommitted(rel("gone.php")),
             ]
         );
-    }
-
-    #[test]
-    fn all_collisions_are_told() {
-        let names = ["A", "a", "b/É", "b/e\u{301}"].map(|path| (rel(path), Entry::Dir {}));
-        let manifest = Manifest { entries: names.into() };
-        assert_eq!(tree(&manifest, &Delta::default(), None).len(), 2);
     }
 
     #[test]

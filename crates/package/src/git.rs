@@ -14,6 +14,7 @@ use entracte_model::RelPath;
 
 use crate::PackageError;
 use crate::scan::Found;
+use index::Index;
 
 /// The most commits that one question answers; a game with more since its last release does not
 /// read them one by one.
@@ -105,13 +106,18 @@ impl Tracked {
         Ok(first.is_some_and(|first| first.starts_with(&below)) || files.contains(path.as_bytes()))
     }
 
+    /// Reads the index, for [`Tracked::committed`].
+    pub(crate) fn index(&self) -> Option<Index> {
+        Index::read(&self.index)
+    }
+
     /// The commit that is checked out, if what was found (sorted by path) surely is what it holds
     /// below the tree, no more and no less. What git itself would say of such a tree is nothing;
     /// in every doubt the answer is `None`, and git is to be asked.
-    pub(crate) fn committed(&self, root: &Path, found: &[Found]) -> Option<String> {
+    pub(crate) fn committed(&self, index: &Index, found: &[Found]) -> Option<String> {
         let (commit, tree) = self.head.as_ref()?;
-        let prefix = root.strip_prefix(&self.top).ok()?;
-        index::holds_exactly(&self.index, tree, prefix, root, found).then(|| commit.clone())
+        let prefix = self.root.strip_prefix(&self.top).ok()?;
+        index.holds_exactly(tree, prefix, &self.root, found).then(|| commit.clone())
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use entracte_model::manifest::Entry;
@@ -44,6 +45,8 @@ pub struct Scan {
     /// The commit that every file of a development tree surely is as in, and that holds no other;
     /// none where only git itself can tell ([`git::look`]).
     pub committed: Option<String>,
+    /// Each two paths that one file on a case-folding file system would have to share.
+    pub collisions: Vec<(RelPath, RelPath)>,
     /// How many files and folders the ignore files left out (a folder counts once).
     pub ignored: u64,
     /// How many files had to be read; the others were known from the cache.
@@ -144,21 +147,32 @@ pub fn tree(
     let started = SystemTime::now();
     let root = root.canonicalize().at("find the tree", root)?;
     let device = root.metadata().at("look at", &root)?.dev();
-    let (tracked, bytes) = std::thread::scope(|scope| {
-        let bytes = scope.spawn(|| cache.and_then(|path| std::fs::read(path).ok()));
+    let bytes = OnceLock::new();
+    let read = || cache.and_then(|path| std::fs::read(path).ok()).unwrap_or_default();
+    let (tracked, known) = std::thread::scope(|scope| {
+        let known = scope.spawn(|| cache::Cache::parse(bytes.get_or_init(read), device));
         let tracked = if rules.ignore_files { git::tracked(&root) } else { Ok(None) };
-        (tracked, bytes.join())
+        (tracked, known.join())
     });
-    let (tracked, bytes) = (tracked?, bytes.ok().flatten().unwrap_or_default());
-    let known = cache::Cache::parse(&bytes, device);
+    // A cache that could not be read knows nothing.
+    let (tracked, known) = (tracked?, known.unwrap_or_default());
     let mut walk = walk::walk(&root, rules, tracked.as_ref(), &known)?;
     if !walk.refused.is_empty() {
         return Err(PackageError::Refused(walk.refused));
     }
     let same = walk.is_same(&known);
-    let mut found = walk.in_order();
+    let (mut found, index) = std::thread::scope(|scope| {
+        let index = scope.spawn(|| tracked.as_ref().and_then(git::Tracked::index));
+        (walk.in_order(), index.join().ok().flatten())
+    });
     let hashed = hash_the_rest(&root, &mut found, progress)?;
-    let committed = tracked.and_then(|tracked| tracked.committed(&root, &found));
+    let (may_collide, committed) = std::thread::scope(|scope| {
+        let look = || tracked.as_ref()?.committed(index.as_ref()?, &found);
+        let committed = scope.spawn(look);
+        (may_collide(&found), committed.join())
+    });
+    // In doubt, git is asked.
+    let committed = committed.ok().flatten();
     let around = folders_around(&rules.skip);
     let around_hash = Hash::of(format!("{around:?}").as_bytes());
     let mut hash = known.manifest(&around_hash).filter(|_| same);
@@ -174,7 +188,8 @@ pub fn tree(
         cache_fault = cache::store(path, &head, &found).err();
         hash = Some(manifest);
     }
-    Ok(Scan { manifest, hash, committed, ignored: walk.ignored, hashed, cache_fault })
+    let collisions = if may_collide { manifest.collisions() } else { Vec::new() };
+    Ok(Scan { manifest, hash, committed, collisions, ignored: walk.ignored, hashed, cache_fault })
 }
 
 /// Hashes the files whose hash is not known; says how many they were.
@@ -202,6 +217,14 @@ fn hash_the_rest(
         }
     }
     if refused.is_empty() { Ok(count) } else { Err(PackageError::Refused(refused)) }
+}
+
+/// Whether two paths may be one where case or Unicode form do not count. Where no two short hashes
+/// are the same, no two paths are: that is quick to see.
+fn may_collide(found: &[Found]) -> bool {
+    let mut short: Vec<u64> = found.iter().map(|found| found.path.folded_hash()).collect();
+    short.sort_unstable();
+    !short.is_sorted_by(|a, b| a < b)
 }
 
 /// The manifest of what was found and hashed, sorted by path.

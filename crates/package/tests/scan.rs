@@ -233,3 +233,17 @@ fn a_time_in_the_future_is_never_trusted() {
         assert_eq!(found.hashed, 1);
     }
 }
+
+#[test]
+fn names_that_differ_by_case_or_unicode_form_collide() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["A", "a", "b/É", "b/e\u{301}", "b/other"] {
+        write(dir.path(), name, "1");
+    }
+    let pair = |one: &str, other: &str| (rel(one), rel(other));
+    let expected = [pair("A", "a"), pair("b/e\u{301}", "b/É")];
+    assert_eq!(scan(dir.path(), &production()).collisions, expected);
+    std::fs::remove_file(dir.path().join("A")).unwrap();
+    std::fs::remove_file(dir.path().join("b/É")).unwrap();
+    assert_eq!(scan(dir.path(), &production()).collisions, []);
+}

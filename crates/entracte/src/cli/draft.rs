@@ -97,7 +97,8 @@ impl Draft {
             known => Arc::new(store.manifest(known)?),
         };
         let delta = if Arc::ptr_eq(&base, &tree) { Delta::default() } else { base.delta_to(&tree) };
-        findings.extend(check::tree(&tree, &delta, view.as_ref()));
+        findings.extend(view.iter().flat_map(|view| check::git(&tree, &delta, view)));
+        findings.extend(scan.collisions.into_iter().map(Finding::from));
         findings.extend(check::secrets(&root, &delta));
         let (scripts, script_faults) = scripts::look(config, store)?;
         let (fragments, fragment_errors) = fragments(config, store)?;

@@ -38,51 +38,60 @@ struct Entry {
     size: u32,
 }
 
-/// Whether the index at `file` is of the object `tree` (hexadecimal digits), and `found` (sorted by
-/// path) is exactly what it holds below `prefix`, which is checked out at `root`. Tracked files
-/// that were not found are looked at: the game's tree may leave them out.
-pub(super) fn holds_exactly(
-    file: &Path,
-    tree: &str,
-    prefix: &Path,
-    root: &Path,
-    found: &[Found],
-) -> bool {
-    surely(file, tree, prefix, root, found).is_some()
+/// An index as it was read.
+pub(crate) struct Index {
+    bytes: Vec<u8>,
+    written_ns: i128,
 }
 
-fn surely(file: &Path, tree: &str, prefix: &Path, root: &Path, found: &[Found]) -> Option<()> {
-    let (bytes, written_ns) = read(file)?;
-    let tree = hex(tree)?;
-    let body = bytes.get(..bytes.len().checked_sub(tree.len())?)?;
-    let mut prefix = prefix.as_os_str().as_bytes().to_vec();
-    if !prefix.is_empty() {
-        prefix.push(b'/');
+impl Index {
+    /// Reads the index at `file`; none where that cannot be.
+    pub(super) fn read(file: &Path) -> Option<Self> {
+        let mut file = File::open(file).ok()?;
+        let meta = fstat(&file).ok()?;
+        let mut bytes = Vec::with_capacity(usize::try_from(meta.st_size).ok()?.checked_add(1)?);
+        file.read_to_end(&mut bytes).ok()?;
+        let written_ns = Time::new(meta.st_mtime, meta.st_mtime_nsec).total_ns();
+        Some(Self { bytes, written_ns })
     }
-    let mut found = found.iter().filter(|found| !matches!(found.kind, Kind::Dir)).peekable();
-    let extensions = entries(body, tree.len(), |path, entry| {
-        let Some(path) = path.strip_prefix(prefix.as_slice()) else { return Some(()) };
-        let next = found.peek().map(|found| found.path.as_str().as_bytes().cmp(path));
-        match next {
-            // Found, and not tracked.
-            Some(Ordering::Less) => None,
-            Some(Ordering::Equal) => found.next().filter(|found| entry.is(found, written_ns)),
-            Some(Ordering::Greater) | None => {
-                return entry.stands_at(&root.join(OsStr::from_bytes(path)), written_ns);
-            }
-        }
-        .map(|_| ())
-    })?;
-    (found.next().is_none() && root_of(extensions, tree.len())? == tree).then_some(())
-}
 
-/// The bytes of an index, and when it was written.
-fn read(file: &Path) -> Option<(Vec<u8>, i128)> {
-    let mut file = File::open(file).ok()?;
-    let meta = fstat(&file).ok()?;
-    let mut bytes = Vec::with_capacity(usize::try_from(meta.st_size).ok()?.checked_add(1)?);
-    file.read_to_end(&mut bytes).ok()?;
-    Some((bytes, Time::new(meta.st_mtime, meta.st_mtime_nsec).total_ns()))
+    /// Whether the index is of the object `tree` (hexadecimal digits), and `found` (sorted by path)
+    /// is exactly what it holds below `prefix`, which is checked out at `root`. Tracked files that
+    /// were not found are looked at: the game's tree may leave them out.
+    pub(super) fn holds_exactly(
+        &self,
+        tree: &str,
+        prefix: &Path,
+        root: &Path,
+        found: &[Found],
+    ) -> bool {
+        self.surely(tree, prefix, root, found).is_some()
+    }
+
+    fn surely(&self, tree: &str, prefix: &Path, root: &Path, found: &[Found]) -> Option<()> {
+        let tree = hex(tree)?;
+        let body = self.bytes.get(..self.bytes.len().checked_sub(tree.len())?)?;
+        let mut prefix = prefix.as_os_str().as_bytes().to_vec();
+        if !prefix.is_empty() {
+            prefix.push(b'/');
+        }
+        let mut found = found.iter().filter(|found| !matches!(found.kind, Kind::Dir)).peekable();
+        let extensions = entries(body, tree.len(), |path, entry| {
+            let Some(path) = path.strip_prefix(prefix.as_slice()) else { return Some(()) };
+            let same = match found.peek().map(|found| found.path.as_str().as_bytes().cmp(path)) {
+                // Found, and not tracked.
+                Some(Ordering::Less) => false,
+                Some(Ordering::Equal) => {
+                    found.next().is_some_and(|found| entry.is(found, self.written_ns))
+                }
+                Some(Ordering::Greater) | None => {
+                    entry.stands_at(&root.join(OsStr::from_bytes(path)), self.written_ns)
+                }
+            };
+            same.then_some(())
+        })?;
+        (found.next().is_none() && root_of(extensions, tree.len())? == tree).then_some(())
+    }
 }
 
 /// Gives each entry of an index with its path to `visit`, until that has enough; then what follows
@@ -161,15 +170,16 @@ impl Entry {
         }
     }
 
-    fn stands_at(&self, path: &Path, written_ns: i128) -> Option<()> {
-        let stat = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    /// Whether what stands at `path` is surely this.
+    fn stands_at(&self, path: &Path, written_ns: i128) -> bool {
+        let Ok(stat) = statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) else { return false };
         let mode = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile if stat.st_mode & 0o100 != 0 => MODES[1],
             FileType::RegularFile => MODES[0],
             FileType::Symlink => MODES[2],
-            _ => return None,
+            _ => return false,
         };
-        (self.mode == mode && self.fits(&Stamp::of(&stat), written_ns)).then_some(())
+        self.mode == mode && self.fits(&Stamp::of(&stat), written_ns)
     }
 
     /// Whether size, times and inode are as in the index, which keeps their lower 32 bits. A file

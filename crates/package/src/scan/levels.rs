@@ -34,18 +34,20 @@ impl Level {
             root.ancestors().skip(1).take_while(|dir| dir.starts_with(&tracked.top)).collect();
         above.reverse();
         for dir in above {
-            level = Self::of(dir, level)?;
+            level = Self::of(dir, level, |name| dir.join(name).is_file())?;
         }
         Ok(level)
     }
 
-    /// The level of one folder; the one around it where it says nothing itself.
+    /// The level of one folder, of which `has` says whether it holds a name; the one around it where
+    /// it says nothing itself.
     pub(super) fn of(
         dir: &Path,
         around: Option<Arc<Level>>,
+        has: impl Fn(&str) -> bool,
     ) -> Result<Option<Arc<Level>>, PackageError> {
-        let own = own_rules(dir)?;
-        let git = git_rules(dir, &dir.join(GIT_IGNORE));
+        let own = if has(OWN_IGNORE) { own_rules(dir)? } else { None };
+        let git = if has(GIT_IGNORE) { git_rules(dir, &dir.join(GIT_IGNORE)) } else { None };
         if own.is_none() && git.is_none() {
             return Ok(around);
         }

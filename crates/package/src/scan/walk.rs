@@ -199,6 +199,11 @@ impl Names {
         Ok(names)
     }
 
+    fn hold(&self, name: &str) -> bool {
+        let of = |(from, to, _): &(usize, usize, FileType)| &self.text[*from..*to - 1];
+        self.entries.binary_search_by_key(&name.as_bytes(), of).is_ok()
+    }
+
     fn iter(&self) -> impl Iterator<Item = (&CStr, FileType)> {
         self.entries.iter().filter_map(|(from, to, kind)| {
             Some((CStr::from_bytes_with_nul(&self.text[*from..*to]).ok()?, *kind))
@@ -209,10 +214,13 @@ impl Names {
 impl<'a> Walker<'a> {
     fn folder(&mut self, folder: Folder) -> Result<(), PackageError> {
         let Folder { full: path, rel, around, ignored } = folder;
-        let level = if self.rules.ignore_files { Level::of(&path, around)? } else { None };
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = openat(CWD, &path, flags, Mode::empty()).at("read the folder", &path)?;
         let names = Names::read(&dir, &path)?;
+        let level = match self.rules.ignore_files {
+            true => Level::of(&path, around, |name| names.hold(name))?,
+            false => None,
+        };
         let mut listing = Listing {
             dir,
             known: self.cache.folder(&rel),
