@@ -184,8 +184,9 @@ pub fn tree(
     let mut cache_fault = None;
     if let Some((path, found)) = keep {
         let manifest = manifest.hash();
+        let rules = |folder: &str| walk.rules.get(folder).copied().unwrap_or(Hash([0; 32]));
         let head = cache::Head { device, started, manifest, around: around_hash };
-        cache_fault = cache::store(path, &head, &found).err();
+        cache_fault = cache::store(path, &head, &found, rules).err();
         hash = Some(manifest);
     }
     let collisions = if may_collide { manifest.collisions() } else { Vec::new() };
@@ -229,7 +230,7 @@ fn may_collide(found: &[Found]) -> bool {
 
 /// The manifest of what was found and hashed, sorted by path.
 fn manifest_of(found: Vec<Found>) -> Manifest {
-    let entries = found.into_iter().filter_map(|Found { path, kind }| {
+    let entries = found.into_iter().filter_map(|Found { path, kind, .. }| {
         let entry = match kind {
             Kind::File { stamp, exec, hash } => Entry::File { size: stamp.size, hash: hash?, exec },
             Kind::Dir => Entry::Dir {},

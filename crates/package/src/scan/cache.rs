@@ -5,9 +5,10 @@
 //! older than the scan that recorded it is read again (git's "racy" entries).
 //!
 //! The file is a head (magic, device, time of the scan, hash of the manifest, hash of the folders
-//! around skipped paths), then each folder with its entries by name, then a checksum of it all. A
-//! folder is found by its path and then read along with the real one, so that a look at very many
-//! files costs no search and no allocation for any of them.
+//! around skipped paths), then each folder with the hash of the ignore rules that counted in it and
+//! its entries by name, then a checksum of it all. A folder is found by its path and then read along
+//! with the real one, so that a look at very many files costs no search, no allocation and, under
+//! the same rules, no match against a pattern for any of them.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,7 +21,7 @@ use super::walk::{Found, Kind};
 use crate::{PackageError, files};
 
 /// Names the format; another one is not read.
-const MAGIC: &[u8; 16] = b"entracte-scan-2\n";
+const MAGIC: &[u8; 16] = b"entracte-scan-3\n";
 /// The coarsest tick of a file system's clock that counts: one jiffy at 100 Hz.
 const RACY_NS: i128 = 10_000_000;
 /// Magic, device, time of the scan, hash of the manifest, hash of the folders around.
@@ -79,13 +80,15 @@ pub(super) struct Cache<'a> {
     scanned_ns: i128,
     manifest: Option<Hash>,
     around: Option<Hash>,
-    folders: HashMap<&'a str, &'a [u8]>,
+    folders: HashMap<&'a str, (Hash, &'a [u8])>,
 }
 
 /// The recorded entries of one folder, asked for in the order of their names.
 pub(super) struct Known<'a> {
     rest: &'a [u8],
     scanned_ns: i128,
+    /// Whether the ignore rules are those of then.
+    same_rules: bool,
     /// Whether each one so far was asked for, and was the same.
     same: bool,
 }
@@ -103,10 +106,11 @@ impl<'a> Cache<'a> {
         parse(bytes, device).unwrap_or_default()
     }
 
-    /// What is known of the folder `rel`.
-    pub(super) fn folder(&self, rel: &str) -> Option<Known<'a>> {
-        let rest = self.folders.get(rel)?;
-        Some(Known { rest, scanned_ns: self.scanned_ns, same: true })
+    /// What is known of the folder `rel`, in which the ignore rules with this hash count.
+    pub(super) fn folder(&self, rel: &str, rules: &Hash) -> Option<Known<'a>> {
+        let (then, rest) = self.folders.get(rel)?;
+        let same_rules = then == rules;
+        Some(Known { rest, scanned_ns: self.scanned_ns, same_rules, same: same_rules })
     }
 
     pub(super) fn folders(&self) -> usize {
@@ -124,7 +128,7 @@ impl<'a> Known<'a> {
     /// the folder is as it was.
     pub(super) fn hash_of(&mut self, found: &Found) -> Option<Hash> {
         let record = self.seek(found.name().as_bytes());
-        let Some(record) = record.filter(|record| record.kind == code(&found.kind)) else {
+        let Some(record) = record.filter(|record| record.kind == code(found)) else {
             self.same = false;
             return None;
         };
@@ -143,37 +147,50 @@ impl<'a> Known<'a> {
         hash
     }
 
+    /// Whether an entry is surely part of the tree, as it was under the same ignore rules. One that
+    /// was so only because git tracked it is not sure: git may have been told otherwise.
+    pub(super) fn is_in(&mut self, name: &[u8], is_dir: bool) -> bool {
+        self.pass_over(name);
+        let found = record(&mut { self.rest }).filter(|record| record.name == name);
+        self.same_rules
+            && found.is_some_and(|found| {
+                found.kind.is_ascii_lowercase() && is_dir == (found.kind == b'd')
+            })
+    }
+
     /// Whether the folder held all that it held, unchanged, and nothing else.
     pub(super) fn is_same(&self) -> bool {
         self.same && self.rest.is_empty()
     }
 
-    /// The record with this name; those before it are passed over, as they are no more.
+    /// The record with this name.
     fn seek(&mut self, name: &[u8]) -> Option<Record<'a>> {
-        loop {
-            let mut rest = self.rest;
-            let record = record(&mut rest)?;
-            match record.name.cmp(name) {
-                std::cmp::Ordering::Less => self.same = false,
-                std::cmp::Ordering::Equal => {
-                    self.rest = rest;
-                    return Some(record);
-                }
-                std::cmp::Ordering::Greater => return None,
-            }
-            self.rest = rest;
+        self.pass_over(name);
+        let mut rest = self.rest;
+        let record = record(&mut rest).filter(|record| record.name == name)?;
+        self.rest = rest;
+        Some(record)
+    }
+
+    /// Passes over the records before `name`: they are no more.
+    fn pass_over(&mut self, name: &[u8]) {
+        let mut rest = self.rest;
+        while record(&mut rest).is_some_and(|record| record.name < name) {
+            (self.rest, self.same) = (rest, false);
         }
     }
 }
 
-/// What stands for the kind in the file.
-fn code(kind: &Kind) -> u8 {
-    match kind {
+/// What stands for the kind in the file; a capital where only git's tracking makes it part of the
+/// tree.
+fn code(found: &Found) -> u8 {
+    let code = match found.kind {
         Kind::File { exec: false, .. } => b'f',
         Kind::File { exec: true, .. } => b'x',
         Kind::Dir => b'd',
         Kind::Link { .. } => b'l',
-    }
+    };
+    if found.only_tracked { code.to_ascii_uppercase() } else { code }
 }
 
 /// What stands in the place of a content hash for what has no content of its own.
@@ -192,8 +209,14 @@ pub(super) struct Head {
     pub around: Hash,
 }
 
-/// Writes the cache of a scan; `found` is sorted by path.
-pub(super) fn store(path: &Path, head: &Head, found: &[Found]) -> Result<(), PackageError> {
+/// Writes the cache of a scan; `found` is sorted by path, `rules` gives the hash of the ignore rules
+/// that count in a folder.
+pub(super) fn store(
+    path: &Path,
+    head: &Head,
+    found: &[Found],
+    rules: impl Fn(&str) -> Hash,
+) -> Result<(), PackageError> {
     let since = head.started.duration_since(UNIX_EPOCH).unwrap_or_default();
     let started_ns = i128::try_from(since.as_nanos()).unwrap_or(0);
     let mut bytes = Vec::with_capacity(HEAD_BYTES + found.len() * (ENTRY_BYTES + 24));
@@ -208,10 +231,13 @@ pub(super) fn store(path: &Path, head: &Head, found: &[Found]) -> Result<(), Pac
     for folder in by_folder.chunk_by(|a, b| a.folder() == b.folder()) {
         let mut body = Vec::with_capacity(folder.len() * (ENTRY_BYTES + 24));
         folder.iter().for_each(|found| write(&mut body, found));
-        let rel = folder[0].folder().as_bytes();
+        let rel = folder[0].folder();
+        let rules = rules(rel);
+        let rel = rel.as_bytes();
         let length = u16::try_from(rel.len()).expect("a RelPath is at most 3,072 bytes long");
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&rules.0);
         bytes.extend_from_slice(rel);
         bytes.extend_from_slice(&body);
     }
@@ -226,7 +252,7 @@ fn write(body: &mut Vec<u8>, found: &Found) {
         Kind::Dir | Kind::Link { .. } => (Stamp::default(), content(&found.kind)),
     };
     let name = found.name();
-    body.push(code(&found.kind));
+    body.push(code(found));
     body.push(u8::try_from(name.len()).expect("a name is at most 255 bytes long"));
     body.extend_from_slice(&stamp.size.to_le_bytes());
     body.extend_from_slice(&stamp.inode.to_le_bytes());
@@ -255,10 +281,11 @@ fn parse(bytes: &[u8], device: u64) -> Option<Cache<'_>> {
     while !rest.is_empty() {
         let length = usize::from(u16::from_le_bytes(take(&mut rest)?));
         let body_bytes = usize::try_from(u64::from_le_bytes(take(&mut rest)?)).ok()?;
+        let rules = Hash(take(&mut rest)?);
         let (rel, after) = rest.split_at_checked(length)?;
         let (body, after) = after.split_at_checked(body_bytes)?;
         rest = after;
-        folders.insert(std::str::from_utf8(rel).ok()?, body);
+        folders.insert(std::str::from_utf8(rel).ok()?, (rules, body));
     }
     Some(Cache { scanned_ns, manifest, around, folders })
 }
@@ -287,6 +314,8 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 mod tests {
     use super::*;
 
+    const RULES: Hash = Hash([3; 32]);
+
     fn stamp(mtime_s: i64, ns: u32) -> Stamp {
         let time = Time { s: mtime_s, ns };
         Stamp { size: 5, mtime: time, ctime: time, inode: 7 }
@@ -294,7 +323,8 @@ mod tests {
 
     fn file(path: &str, stamp: Stamp) -> Found {
         let hash = Some(Hash::of(b"hello"));
-        Found { path: path.parse().unwrap(), kind: Kind::File { stamp, exec: false, hash } }
+        let kind = Kind::File { stamp, exec: false, hash };
+        Found { path: path.parse().unwrap(), kind, only_tracked: false }
     }
 
     fn stored(scanned_s: u64, found: &[Found]) -> Vec<u8> {
@@ -302,14 +332,14 @@ mod tests {
         let path = dir.path().join("cache");
         let started = UNIX_EPOCH + std::time::Duration::from_secs(scanned_s);
         let head = Head { device: 1, started, manifest: Hash([1; 32]), around: Hash([2; 32]) };
-        store(&path, &head, found).unwrap();
+        store(&path, &head, found, |_| RULES).unwrap();
         std::fs::read(path).unwrap()
     }
 
     /// What the cache knows of the one file, and whether its folder is the same.
     fn asked(bytes: &[u8], found: &Found) -> (Option<Hash>, bool) {
         let cache = Cache::parse(bytes, 1);
-        let mut known = cache.folder("").unwrap();
+        let mut known = cache.folder("", &RULES).unwrap();
         let hash = known.hash_of(found);
         (hash, known.is_same())
     }
@@ -328,10 +358,8 @@ mod tests {
         ] {
             assert_eq!(asked(&bytes, &file("a.php", other)), (None, false));
         }
-        let exec = Found {
-            path: "a.php".parse().unwrap(),
-            kind: Kind::File { stamp, exec: true, hash: None },
-        };
+        let kind = Kind::File { stamp, exec: true, hash: None };
+        let exec = Found { kind, ..file("a.php", stamp) };
         assert_eq!(asked(&bytes, &exec), (None, false));
     }
 
@@ -349,7 +377,7 @@ mod tests {
         let bytes = stored(10, &[a.clone(), c.clone()]);
         let cache = Cache::parse(&bytes, 1);
         let ask = |names: &[&Found]| {
-            let mut known = cache.folder("").unwrap();
+            let mut known = cache.folder("", &RULES).unwrap();
             let hashes = names.iter().filter(|found| known.hash_of(found).is_some()).count();
             (hashes, known.is_same())
         };
@@ -357,9 +385,24 @@ mod tests {
         assert_eq!(ask(&[&a, &b, &c]), (2, false));
         assert_eq!(ask(&[&c]), (1, false));
         assert_eq!(ask(&[&a]), (1, false));
-        assert!(cache.folder("other").is_none());
+        assert!(cache.folder("other", &RULES).is_none());
         assert_eq!(cache.manifest(&Hash([2; 32])), Some(Hash([1; 32])));
         assert_eq!(cache.manifest(&Hash([3; 32])), None);
+    }
+
+    #[test]
+    fn what_was_in_the_tree_still_is_under_the_same_rules() {
+        let [plain, mut tracked] = ["a", "b"].map(|name| file(name, stamp(5, 0)));
+        tracked.only_tracked = true;
+        let bytes = stored(10, &[plain, tracked]);
+        let cache = Cache::parse(&bytes, 1);
+        let ask = |rules: &Hash| {
+            let mut known = cache.folder("", rules).unwrap();
+            ["a", "b", "c"].map(|name| known.is_in(name.as_bytes(), false))
+        };
+        assert_eq!(ask(&RULES), [true, false, false]);
+        assert_eq!(ask(&Hash([4; 32])), [false; 3]);
+        assert!(!cache.folder("", &RULES).unwrap().is_in(b"a", true), "a folder now");
     }
 
     #[test]

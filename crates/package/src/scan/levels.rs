@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use entracte_model::Hash;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
@@ -18,6 +19,8 @@ pub(super) struct Level {
     own: Option<Gitignore>,
     git: Option<Gitignore>,
     around: Option<Arc<Level>>,
+    /// Of the texts of all these files.
+    hash: Hash,
 }
 
 impl Level {
@@ -28,8 +31,9 @@ impl Level {
         tracked: &Tracked,
     ) -> Result<Option<Arc<Level>>, PackageError> {
         let exclude = git_rules(&tracked.top, &tracked.exclude);
+        let hash = hash(&[&tracked.exclude], None);
         let mut level =
-            exclude.map(|git| Arc::new(Level { own: None, git: Some(git), around: None }));
+            exclude.map(|git| Arc::new(Level { own: None, git: Some(git), around: None, hash }));
         let mut above: Vec<_> =
             root.ancestors().skip(1).take_while(|dir| dir.starts_with(&tracked.top)).collect();
         above.reverse();
@@ -46,12 +50,22 @@ impl Level {
         around: Option<Arc<Level>>,
         has: impl Fn(&str) -> bool,
     ) -> Result<Option<Arc<Level>>, PackageError> {
+        if !has(OWN_IGNORE) && !has(GIT_IGNORE) {
+            return Ok(around);
+        }
+        // Hashed before it is understood: what changes meanwhile has another hash the next time.
+        let hash = hash(&[&dir.join(OWN_IGNORE), &dir.join(GIT_IGNORE)], around.as_deref());
         let own = if has(OWN_IGNORE) { own_rules(dir)? } else { None };
         let git = if has(GIT_IGNORE) { git_rules(dir, &dir.join(GIT_IGNORE)) } else { None };
         if own.is_none() && git.is_none() {
             return Ok(around);
         }
-        Ok(Some(Arc::new(Level { own, git, around })))
+        Ok(Some(Arc::new(Level { own, git, around, hash })))
+    }
+
+    /// The hash of the rules, by which they are known to be the same: zeros where there are none.
+    pub(super) fn hash_of(level: Option<&Level>) -> Hash {
+        level.map_or(Hash([0; 32]), |level| level.hash)
     }
 
     /// What the innermost `.entracteignore` that says something about `path` says.
@@ -80,6 +94,18 @@ impl Level {
         }
         None
     }
+}
+
+/// The hash of some ignore files and of the rules around them.
+fn hash(files: &[&Path], around: Option<&Level>) -> Hash {
+    let mut all = Level::hash_of(around).0.to_vec();
+    for file in files {
+        // What cannot be read is told, or passed over, where it is understood.
+        let text = std::fs::read(file).unwrap_or_default();
+        all.extend_from_slice(&Hash::of(&text).0);
+        all.extend_from_slice(file.as_os_str().as_encoded_bytes());
+    }
+    Hash::of(&all)
 }
 
 /// As git does, a pattern that cannot be read is passed over: it then leaves nothing out.

@@ -29,6 +29,8 @@ const NAMES_BYTES: usize = 32 * 1024;
 pub(super) struct Walk {
     /// By folder, each sorted by name.
     folders: HashMap<String, Vec<Found>>,
+    /// By folder, the hash of the ignore rules that count in it; no rules are not listed.
+    pub rules: HashMap<String, Hash>,
     pub refused: Vec<Refused>,
     pub ignored: u64,
     /// Folders that hold exactly what the cache knew of them; an empty one is none.
@@ -40,6 +42,8 @@ pub(super) struct Walk {
 pub(crate) struct Found {
     pub path: RelPath,
     pub kind: Kind,
+    /// A `.gitignore` leaves it out, but git tracks it (or something below it).
+    pub only_tracked: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -140,6 +144,7 @@ pub(super) fn walk(
 impl Walk {
     fn add(&mut self, other: Walk) {
         self.folders.extend(other.folders);
+        self.rules.extend(other.rules);
         self.refused.extend(other.refused);
         self.ignored += other.ignored;
         self.same += other.same;
@@ -221,9 +226,10 @@ impl<'a> Walker<'a> {
             true => Level::of(&path, around, |name| names.hold(name))?,
             false => None,
         };
+        let (rules, level_counts) = (Level::hash_of(level.as_deref()), level.is_some());
         let mut listing = Listing {
             dir,
-            known: self.cache.folder(&rel),
+            known: self.cache.folder(&rel, &rules),
             found: Vec::with_capacity(names.entries.len()),
             rel,
             level,
@@ -234,6 +240,9 @@ impl<'a> Walker<'a> {
             self.name(&mut listing, name, kind)?;
         }
         self.walk.same += usize::from(listing.known.is_some_and(|known| known.is_same()));
+        if level_counts {
+            self.walk.rules.insert(listing.rel.clone(), rules);
+        }
         self.walk.folders.insert(listing.rel, listing.found);
         Ok(())
     }
@@ -316,7 +325,7 @@ impl<'a> Walker<'a> {
             }
         };
         if let Some(kind) = kind {
-            listing.take(Found { path, kind });
+            listing.take(Found { path, kind, only_tracked: ignored });
         }
         Ok(())
     }
@@ -413,8 +422,12 @@ impl Listing<'_> {
 
     /// Own rules first. A `.gitignore` has no say over what git tracks, and inside a folder that
     /// it leaves out, no other can bring anything back.
-    fn verdict(&self, name: &CStr, is_dir: bool) -> Verdict {
+    fn verdict(&mut self, name: &CStr, is_dir: bool) -> Verdict {
         let Some(level) = self.level.as_deref() else { return Verdict::In };
+        let known = self.known.as_mut().filter(|_| !self.ignored);
+        if known.is_some_and(|known| known.is_in(name.to_bytes(), is_dir)) {
+            return Verdict::In;
+        }
         let full = self.full(name);
         let git = || self.ignored || level.git_ignores(&full, is_dir) == Some(true);
         match level.own_ignores(&full, is_dir) {
