@@ -59,11 +59,12 @@ fn main() -> ExitCode {
 fn bench(args: &[String]) -> ExitCode {
     let quick = args.iter().any(|argument| argument == "--quick");
     let write = args.iter().any(|argument| argument == "--write");
+    let fast_only = args.iter().any(|argument| argument == "--loopback");
     let only = args.iter().position(|argument| argument == "--only").map(|at| &args[at + 1..]);
     let wanted = |name: &str| only.is_none_or(|names| names.iter().any(|only| only == name));
     let dir = tempfile::tempdir().expect("a folder for the trees");
     let updates = trees::all(quick);
-    let ships = updates.iter().any(|update| wanted(update.name));
+    let ships = !fast_only && updates.iter().any(|update| wanted(update.name));
     let _line = match ships.then(|| Line::start(&dir.path().join("line"))).transpose() {
         Ok(line) => line,
         Err(lacking) => {
@@ -81,7 +82,7 @@ fn bench(args: &[String]) -> ExitCode {
     }
     let mut ways = String::new();
     for update in updates.iter().filter(|update| wanted(update.name)) {
-        ways += &ship(update, dir.path(), quick, &mut verdict);
+        ways += &ship(update, dir.path(), (quick, fast_only), &mut verdict);
     }
     if !ways.is_empty() {
         const HEAD: &str = "| update | link | method | bytes | time | memory here | memory there |\n\
@@ -118,13 +119,18 @@ impl Verdict {
 }
 
 /// One update, by every way, over every link.
-fn ship(update: &Update, dir: &Path, quick: bool, verdict: &mut Verdict) -> String {
+fn ship(
+    update: &Update,
+    dir: &Path,
+    (quick, fast_only): (bool, bool),
+    verdict: &mut Verdict,
+) -> String {
     let place = dir.join(update.name);
     update.make(&place);
     let mut text = String::new();
     for link in Link::ALL {
         // Where nothing changes there is nothing that a slow link would show.
-        if quick && !update.changes && link == Link::Slow {
+        if link == Link::Slow && (fast_only || quick && !update.changes) {
             continue;
         }
         let costs = all_ways(update, &place, link);

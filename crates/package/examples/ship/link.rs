@@ -127,6 +127,8 @@ pub fn relay(args: &[String]) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let stdin = child.stdin.take().ok_or("no stdin")?;
     let stdout = child.stdout.take().ok_or("no stdout")?;
+    // rsync gives its remote shell an end that does not wait for room, as ssh does not need to.
+    rustix::io::ioctl_fionbio(io::stdout(), false).map_err(|error| error.to_string())?;
     let back = AtomicU64::new(0);
     // The way there ends with this process: whoever calls may keep its end open.
     let there: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(0)));

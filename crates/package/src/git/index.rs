@@ -97,11 +97,11 @@ impl Index {
 /// Gives each entry of an index with its path to `visit`, until that has enough; then what follows
 /// the entries. None where something is not understood, or makes the matter unsure: a merge, files
 /// that are assumed to be unchanged, left out or only intended to be added.
-fn entries<'a>(
-    bytes: &'a [u8],
+fn entries(
+    bytes: &[u8],
     id_bytes: usize,
     mut visit: impl FnMut(&[u8], &Entry) -> Option<()>,
-) -> Option<&'a [u8]> {
+) -> Option<&[u8]> {
     let mut rest = bytes;
     let magic = take::<4>(&mut rest)?;
     let [version, count] = [number(&mut rest)?, number(&mut rest)?];

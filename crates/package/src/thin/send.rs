@@ -20,6 +20,9 @@ use crate::{PackageError, Progress};
 const SMALL_BYTES: u64 = 128 * 1024;
 /// What goes together, contents and their bases, in bytes.
 const GROUP_BYTES: u64 = 1024 * 1024;
+/// Above this size, in bytes, a content is never in memory as a whole, and is sent while it is being
+/// compressed.
+const STREAM_BYTES: u64 = 4 * 1024 * 1024;
 /// Pieces that wait for the connection: 512 KiB of them.
 const WAITING_MAX: usize = 8;
 
@@ -341,6 +344,10 @@ impl Sender<'_> {
                 self.patches.base.extend_from_slice(&old);
                 reader.read_to_end(&mut self.patches.content).at("read", connection)?;
             }
+            Some((base, old)) if object.size - from > STREAM_BYTES => {
+                self.stream(number, from, object.size - from, Some((base, &old)), reader)
+                    .at("write to", connection)?;
+            }
             Some((base, old)) => {
                 let mut content = Vec::new();
                 reader.read_to_end(&mut content).at("read", connection)?;
@@ -351,7 +358,8 @@ impl Sender<'_> {
                 reader.read_to_end(&mut self.adds.content).at("read", connection)?;
             }
             None => {
-                self.stream(number, from, object.size - from, reader).at("write to", connection)?;
+                self.stream(number, from, object.size - from, None, reader)
+                    .at("write to", connection)?;
             }
         }
         for patch in [false, true] {
@@ -364,7 +372,7 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// A large file with its old form: as a patch, unless that is no smaller.
+    /// A file of some size with its old form: as a patch, unless that is no smaller.
     fn large(
         &mut self,
         number: u32,
@@ -386,19 +394,25 @@ impl Sender<'_> {
         }
     }
 
-    /// A large file without an old form: never in memory as a whole.
+    /// A large file, with its old form where there is one. A patch is hardly ever longer than the
+    /// whole, so that it is not tried without.
     fn stream(
         &mut self,
         number: u32,
         from: u64,
         size: u64,
+        base: Option<(u32, &[u8])>,
         reader: &mut dyn Read,
     ) -> io::Result<()> {
         let level = self.level.measure(self.out.waited);
-        self.out.put(unit_head(&[number], from, &[]))?;
-        self.sent.added += 1;
+        let (bases, old) = base.map_or((vec![], &[][..]), |(base, old)| (vec![base], old));
+        match base {
+            Some(_) => self.sent.patched += 1,
+            None => self.sent.added += 1,
+        }
+        self.out.put(unit_head(&[number], from, &bases))?;
         let pieces = PieceWriter { out: &mut self.out, buffer: Vec::new() };
-        let mut encoder = zip::encoder(pieces, level, &[], size)?;
+        let mut encoder = zip::encoder(pieces, level, old, size)?;
         io::copy(reader, &mut encoder)?;
         encoder.finish()?.end()
     }
