@@ -132,9 +132,11 @@ fn not_compared(drift: &Drift) -> String {
 fn text(app: &App, args: &Args, drift: &Drift, scripts: usize) -> String {
     let paint = app.paint;
     let heading = format!(
-        "Between development and production with the {} that wait, {} differ:",
+        "Between development and production with {} that {}, {} {}:",
         out::count(scripts, "script"),
-        out::count(drift.len(), "thing")
+        if scripts == 1 { "waits" } else { "wait" },
+        out::count(drift.len(), "thing"),
+        if drift.len() == 1 { "differs" } else { "differ" }
     );
     let mut lines = vec![paint.bad(heading).to_string()];
     lines.extend(list(&paint, drift, if args.all { usize::MAX } else { SHOWN_MAX }));

@@ -193,6 +193,8 @@ struct LevelNow {
 impl LevelNow {
     const LOWEST: i32 = 3;
     const HIGHEST: i32 = 17;
+    /// For a large file: above it, compressing would take longer than sending what it saves.
+    const LARGE: i32 = 6;
     /// How long is measured before the level changes.
     const SPAN: Duration = Duration::from_millis(20);
 
@@ -205,8 +207,8 @@ impl LevelNow {
         Self { fixed, now, highest: now, since: Instant::now(), waited: Duration::ZERO }
     }
 
-    /// Where most of the time goes into waiting, harder; where hardly any, easier.
-    fn measure(&mut self, waited: Duration) -> i32 {
+    /// Where most of the time goes into waiting, harder; where hardly any, easier. At most `max`.
+    fn measure(&mut self, waited: Duration, max: i32) -> i32 {
         let span = self.since.elapsed();
         if self.fixed.is_none() && span >= Self::SPAN {
             let share = (waited - self.waited).as_secs_f64() / span.as_secs_f64();
@@ -216,10 +218,11 @@ impl LevelNow {
                 _ => 0,
             };
             self.now = (self.now + step).clamp(Self::LOWEST, Self::HIGHEST);
-            self.highest = self.highest.max(self.now);
             (self.since, self.waited) = (Instant::now(), waited);
         }
-        self.now
+        let level = self.fixed.unwrap_or(self.now.min(max));
+        self.highest = self.highest.max(level);
+        level
     }
 }
 
@@ -381,7 +384,7 @@ impl Sender<'_> {
         old: &[u8],
         content: &[u8],
     ) -> io::Result<()> {
-        let level = self.level.measure(self.out.waited);
+        let level = self.level.measure(self.out.waited, LevelNow::HIGHEST);
         let patch = zip::compress(level, old, content)?;
         // Plain compression seldom does better than a quarter: below it nothing is tried twice.
         let plain = match patch.len() < content.len() / 4 {
@@ -404,7 +407,9 @@ impl Sender<'_> {
         base: Option<(u32, &[u8])>,
         reader: &mut dyn Read,
     ) -> io::Result<()> {
-        let level = self.level.measure(self.out.waited);
+        // With an old form, nearly all is found in it at the lowest level, too.
+        let max = if base.is_some() { LevelNow::LOWEST } else { LevelNow::LARGE };
+        let level = self.level.measure(self.out.waited, max);
         let (bases, old) = base.map_or((vec![], &[][..]), |(base, old)| (vec![base], old));
         match base {
             Some(_) => self.sent.patched += 1,
@@ -423,7 +428,7 @@ impl Sender<'_> {
         if group.objects.is_empty() {
             return Ok(());
         }
-        let level = self.level.measure(self.out.waited);
+        let level = self.level.measure(self.out.waited, LevelNow::HIGHEST);
         let whole = zip::compress(level, &group.base, &group.content)?;
         if group.bases.is_empty() || whole.len() < group.content.len() / 4 {
             return self.unit(&group.objects, 0, &group.bases, &whole);

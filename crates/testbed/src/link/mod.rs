@@ -95,8 +95,14 @@ pub struct Link {
     _dir: tempfile::TempDir,
 }
 
-/// What this machine lacks for a link, where it lacks something.
+/// What this machine lacks for a link, where it lacks something. A device that only its folder
+/// lacks, as in a container, is made.
 pub fn lacking() -> Option<String> {
+    if is_root() && !Path::new("/dev/net/tun").exists() {
+        let make = "mkdir -p /dev/net && mknod /dev/net/tun c 10 200";
+        // What it could not do is said below.
+        let _ = Command::new("sh").args(["-c", make]).stderr(Stdio::null()).status();
+    }
     let tun = || std::fs::File::options().read(true).write(true).open("/dev/net/tun");
     let what = match (is_root(), tun()) {
         (false, _) => "root, for network namespaces".to_owned(),
