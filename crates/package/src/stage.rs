@@ -115,6 +115,7 @@ pub fn build(
         likeness: copying::Likeness::of(request.live)?,
         reflink: true,
         done: 0,
+        total: request.new.bytes(),
         counts: Staged::default(),
     };
     builder.folders()?;
@@ -178,8 +179,9 @@ struct Builder<'a> {
     likeness: copying::Likeness,
     /// Until the file system says that it cannot.
     reflink: bool,
-    /// Bytes so far.
+    /// Bytes so far, and in all.
     done: u64,
+    total: u64,
     counts: Staged,
 }
 
@@ -317,7 +319,7 @@ impl Builder<'_> {
 
     fn report(&mut self, path: &RelPath, entry: &Entry, progress: &mut dyn FnMut(Progress)) {
         self.done += entry.size();
-        let (done, total) = (self.done, self.request.new.bytes());
+        let (done, total) = (self.done, self.total);
         progress(Progress { done, total, unit: "bytes", note: format!("staging {path}") });
     }
 }
