@@ -55,11 +55,22 @@ pub fn start(
     Ok(child)
 }
 
-/// Says that a release is under way, for whoever does not follow it.
-pub fn detached(app: &App, id: ReleaseId, runner: &Child) -> Exit {
+/// Says that a release is under way, for whoever does not follow it: once its process is at work, so
+/// that whoever asks next finds it there. One that ended at once has written down why.
+pub fn detached(
+    app: &App,
+    target: &Target,
+    id: ReleaseId,
+    mut runner: Child,
+) -> Result<Exit, Failure> {
+    while Lock::holder(&target.lock()).is_none_or(|owner| owner.pid != runner.id())
+        && runner.try_wait()?.is_none()
+    {
+        std::thread::sleep(Duration::from_millis(POLL_MS));
+    }
     let text = format!("{} is under way; `entracte log -f` follows it", app.paint.bold(id));
     app.print(text, &serde_json::json!({ "release": id, "runner": runner.id() }));
-    Exit::Done
+    Ok(Exit::Done)
 }
 
 /// Follows a release to its end. The first Ctrl-C asks for it to be taken back and goes on

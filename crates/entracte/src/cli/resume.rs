@@ -30,7 +30,7 @@ pub fn take_up(app: &App, detach: bool, flags: &[&str]) -> Result<Exit, Failure>
     };
     let runner = follow::start(&config, &target, release.id, flags)?;
     if detach {
-        return Ok(follow::detached(app, release.id, &runner));
+        return follow::detached(app, &target, release.id, runner);
     }
     follow::follow(app, &target, release.id, Some(runner))
 }

@@ -55,7 +55,7 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     store.create_release(&plan, now(), None)?;
     let runner = follow::start(&config, &target, plan.id, &[])?;
     if args.detach {
-        return Ok(follow::detached(app, plan.id, &runner));
+        return follow::detached(app, &target, plan.id, runner);
     }
     follow::follow(app, &target, plan.id, Some(runner))
 }
