@@ -78,6 +78,20 @@ fn pull(link: &Ends, small: &Small, deploy: &Child) {
     assert!(noticed, "a dead connection is not noticed");
 }
 
+/// Takes the line down in the middle of the transfer of 1.1, until that is noticed; gives what had
+/// been sent before it, and the deployment.
+fn cut_half_way(link: &Ends, small: &mut Small) -> (u64, Child) {
+    impatient(small);
+    paint(small);
+    small.reference.migrate("1.1");
+    let before = link.counts().there.bytes;
+    let deploy = deploy(small);
+    let half = wait_until(PATIENCE_MS, || link.counts().there.bytes - before > PICTURE_BYTES / 2);
+    assert!(half, "{}", small.logs());
+    pull(link, small, &deploy);
+    (before, deploy)
+}
+
 /// Sends no more than a small program would have, which starts the real one.
 fn bootstrap(small: &Small) {
     let real = env!("CARGO_BIN_EXE_entracte");
@@ -119,14 +133,7 @@ fn a_transfer_goes_on_where_the_line_went_down() {
     const NAME: &str = "a_transfer_goes_on_where_the_line_went_down";
     let Some(link) = Link::test_at_b(NAME, &Shape::HOME) else { return };
     let mut small = Small::start_beyond(&link, "1.1", &[]);
-    impatient(&small);
-    paint(&small);
-    small.reference.migrate("1.1");
-    let before = link.counts().there.bytes;
-    let mut deploy = deploy(&small);
-    let half = wait_until(PATIENCE_MS, || link.counts().there.bytes - before > PICTURE_BYTES / 2);
-    assert!(half, "{}", small.logs());
-    pull(&link, &small, &deploy);
+    let (before, mut deploy) = cut_half_way(&link, &mut small);
     let arrived = link.up().there.bytes - before;
     assert!(arrived < PICTURE_BYTES, "it went down too late to show anything: {arrived}");
     assert_eq!(ends(&mut deploy), Some(0), "{}", small.logs());
@@ -141,14 +148,7 @@ fn a_transfer_goes_on_from_another_network() {
     const NAME: &str = "a_transfer_goes_on_from_another_network";
     let Some(link) = Link::test_at_b(NAME, &Shape::HOME) else { return };
     let mut small = Small::start_beyond(&link, "1.1", &[]);
-    impatient(&small);
-    paint(&small);
-    small.reference.migrate("1.1");
-    let before = link.counts().there.bytes;
-    let mut deploy = deploy(&small);
-    let half = wait_until(PATIENCE_MS, || link.counts().there.bytes - before > PICTURE_BYTES / 2);
-    assert!(half, "{}", small.logs());
-    pull(&link, &small, &deploy);
+    let (before, mut deploy) = cut_half_way(&link, &mut small);
     // The far end of the old connection will never hear that it is gone.
     link.move_a();
     link.up();

@@ -8,18 +8,9 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use common::{chmod, production, quiet, rel, run_ok, write};
+use common::{chmod, git_in, production, quiet, rel, run_ok, write};
 use entracte_package::git::{self, GitView};
 use entracte_package::scan::{self, Rules};
-
-fn git_in(root: &Path, args: &[&str]) {
-    let config =
-        ["-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"];
-    let mut all: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"-C", &root];
-    all.extend(config.iter().map(|arg| arg as &dyn AsRef<std::ffi::OsStr>));
-    all.extend(args.iter().map(|arg| arg as &dyn AsRef<std::ffi::OsStr>));
-    run_ok("git", &all);
-}
 
 fn rules() -> Rules {
     Rules { ignore_files: true, skip: vec![rel("SQL")], ..production() }

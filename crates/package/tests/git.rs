@@ -5,18 +5,9 @@ mod common;
 
 use std::path::Path;
 
-use common::{rel, run_ok, write};
+use common::{git_in, rel, write};
 use entracte_model::RelPath;
 use entracte_package::{PackageError, git};
-
-fn git_in(root: &Path, args: &[&str]) {
-    let config =
-        ["-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"];
-    let mut all: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"-C", &root];
-    all.extend(config.iter().map(|arg| arg as &dyn AsRef<std::ffi::OsStr>));
-    all.extend(args.iter().map(|arg| arg as &dyn AsRef<std::ffi::OsStr>));
-    run_ok("git", &all);
-}
 
 const ODD: [&str; 7] = [
     " leading and trailing ",

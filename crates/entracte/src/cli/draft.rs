@@ -91,7 +91,7 @@ impl Draft {
         };
         let (tree, ignored) = (Arc::new(scan.manifest), scan.ignored);
         let base = match &production.base.manifest {
-            // The same tree need not be loaded once more.
+            // The same tree is not loaded once more.
             known if scan.hash.as_ref() == Some(known) => Arc::clone(&tree),
             _ if full => Arc::default(),
             known => Arc::new(store.manifest(known)?),

@@ -67,6 +67,8 @@ fn program(stage: &Stage) -> Result<Command, Failure> {
     use std::os::unix::process::CommandExt;
     let mut command = Command::new(std::env::current_exe()?);
     command.current_dir(stage.dir()).env_remove("ENTRACTE_CONFIG").stdin(Stdio::null());
+    // Nothing of a demo is left behind in the person's own folders.
+    command.env("XDG_CACHE_HOME", stage.at("cache"));
     command.process_group(0);
     Ok(command)
 }

@@ -275,6 +275,7 @@ return [
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(ENTRACTE);
         command.args(args).current_dir(&self.dev).stdin(Stdio::null());
+        command.env("XDG_CACHE_HOME", self.taverne.dir().join("cache"));
         command
     }
 

@@ -186,7 +186,7 @@ contains = "version {{version}}"
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(ENTRACTE);
         command.args(args).current_dir(&self.dev).env("HOME", self.at("home"));
-        command.env("TZ", noon());
+        command.env_remove("XDG_CACHE_HOME").env("TZ", noon());
         command.env_remove("ENTRACTE_CONFIG").stdin(Stdio::null());
         command
     }

@@ -283,6 +283,7 @@ http = "GET /count"
     fn here(&self, program: &std::ffi::OsStr, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(args).current_dir(&self.dev).stdin(Stdio::null());
+        command.env("XDG_CACHE_HOME", self.dev.parent().unwrap().join("cache"));
         command
     }
 

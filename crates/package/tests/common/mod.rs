@@ -164,3 +164,13 @@ pub fn run_ok(program: &str, args: &[&dyn AsRef<std::ffi::OsStr>]) -> String {
     assert!(output.status.success(), "{program}: {said}");
     String::from_utf8(output.stdout).unwrap()
 }
+
+/// Runs git in a folder, as somebody.
+pub fn git_in(root: &Path, args: &[&str]) {
+    let config =
+        ["-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"];
+    let mut all: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"-C", &root];
+    all.extend(config.iter().map(|arg| arg as &dyn AsRef<std::ffi::OsStr>));
+    all.extend(args.iter().map(|arg| arg as &dyn AsRef<std::ffi::OsStr>));
+    run_ok("git", &all);
+}
