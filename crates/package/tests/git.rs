@@ -3,8 +3,6 @@
 
 mod common;
 
-use std::path::Path;
-
 use common::{git_in, rel, write};
 use entracte_model::RelPath;
 use entracte_package::{PackageError, git};
