@@ -17,7 +17,17 @@ use crate::BackupError;
 /// Locks that are held until this is dropped.
 #[derive(Debug)]
 #[must_use = "the lock ends when this is dropped"]
-pub(crate) struct Held(#[expect(dead_code, reason = "held, never read")] Vec<File>);
+pub(crate) struct Held(Vec<File>);
+
+impl Drop for Held {
+    /// Closing would not be enough: a process that another thread begins meanwhile has copies of
+    /// all descriptors until it becomes its program, and the lock would last as long as they do.
+    fn drop(&mut self) {
+        for file in &self.0 {
+            let _ = file.unlock();
+        }
+    }
+}
 
 /// For reading: no prune meanwhile.
 pub(crate) fn read(dir: &Path) -> Result<Held, BackupError> {
@@ -26,12 +36,16 @@ pub(crate) fn read(dir: &Path) -> Result<Held, BackupError> {
 
 /// For writing: no other writer and no prune meanwhile.
 pub(crate) fn write(dir: &Path) -> Result<Held, BackupError> {
-    Ok(Held(vec![take(dir, "write.lock", Mode::Alone)?, take(dir, "prune.lock", Mode::Shared)?]))
+    let mut held = Held(vec![take(dir, "write.lock", Mode::Alone)?]);
+    held.0.push(take(dir, "prune.lock", Mode::Shared)?);
+    Ok(held)
 }
 
 /// For pruning: nobody else at all meanwhile.
 pub(crate) fn prune(dir: &Path) -> Result<Held, BackupError> {
-    Ok(Held(vec![take(dir, "write.lock", Mode::Alone)?, take(dir, "prune.lock", Mode::Alone)?]))
+    let mut held = Held(vec![take(dir, "write.lock", Mode::Alone)?]);
+    held.0.push(take(dir, "prune.lock", Mode::Alone)?);
+    Ok(held)
 }
 
 #[derive(Clone, Copy)]
@@ -81,5 +95,15 @@ mod tests {
         assert!(matches!(read(dir.path()), Err(BackupError::Busy { .. })));
         drop(pruning);
         drop(read(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn a_copy_of_the_descriptor_in_a_process_being_made_does_not_prolong_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let pruning = prune(dir.path()).unwrap();
+        let copies: Vec<File> = pruning.0.iter().map(|file| file.try_clone().unwrap()).collect();
+        drop(pruning);
+        drop(prune(dir.path()).unwrap());
+        drop(copies);
     }
 }
