@@ -217,6 +217,8 @@ fn fresh(tree: &Path, place: &Path, name: &str, times: bool) -> PathBuf {
 fn measure(method: &'static str, place: &Path, command: &mut Command) -> Cost {
     let count = place.join("count");
     let _ = std::fs::remove_file(&count);
+    // What was written before is nobody's business here.
+    rustix::fs::sync();
     let started = Instant::now();
     let child = command.spawn().unwrap_or_else(|error| panic!("{method}: {error}"));
     let (status, here_bytes, there_bytes) = memory::watch(child);

@@ -7,13 +7,14 @@
 mod bad;
 pub(crate) mod frame;
 pub(crate) mod layout;
+pub(crate) mod loose;
 pub(crate) mod reading;
 pub(crate) mod record;
 mod tar;
 pub(crate) mod walk;
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -26,8 +27,9 @@ pub(crate) use walk::{Flow, Item};
 
 use crate::beneath::Root;
 use crate::error::At;
-use crate::files::{Sparse, hash_into};
+use crate::files::{Scrap, Sparse, hash_into, part_of, sync_above};
 use crate::keys::{self, KeyId};
+use crate::pack::tarball::{self, Head};
 use crate::{PackageError, Progress, scripts};
 
 /// The longest record in bytes: a delta of some 200,000 files.
@@ -51,9 +53,13 @@ pub struct Verified {
 }
 
 /// An archive whose record is verified, and whose payload is when it is read.
+///
+/// It is the one file that [`crate::pack::write`] makes and [`Archive::save`] keeps, or the folder
+/// in which a package arrives ([`crate::thin::Inbox::finish`]): both hold the same.
 #[derive(Debug)]
 pub struct Archive {
-    file: File,
+    /// The file; none for a folder.
+    file: Option<File>,
     path: PathBuf,
     verified: Verified,
 }
@@ -74,6 +80,11 @@ pub fn verify_record(
 ///
 /// Whether the record fits this machine is not decided here: [`Record::judge`] does that.
 pub fn open(path: &Path, trusted: &[String]) -> Result<Archive, PackageError> {
+    if path.is_dir() {
+        let (text, signature) = loose::head(path)?;
+        let verified = verify_record(&text, &signature, trusted)?;
+        return Ok(Archive { file: None, path: path.to_owned(), verified });
+    }
     let file = File::open(path).at("open", path)?;
     let head = walk::Walk::new(&file, path)?.head()?;
     let verified = verify_record(&head.text, &head.signature, trusted)?;
@@ -81,7 +92,7 @@ pub fn open(path: &Path, trusted: &[String]) -> Result<Archive, PackageError> {
     if head.folder != folder {
         return Err(BadArchive::Folder { found: head.folder, expected: folder }.into());
     }
-    Ok(Archive { file, path: path.to_owned(), verified })
+    Ok(Archive { file: Some(file), path: path.to_owned(), verified })
 }
 
 impl Archive {
@@ -216,11 +227,46 @@ impl Archive {
         })
     }
 
+    /// Writes the one file to `into`: the same bytes as it was packed with, signature included.
+    /// Under another name, synced, renamed.
+    ///
+    /// A crash can cost a left-over named `.part`, which the next call replaces.
+    pub fn save(
+        &self,
+        into: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), PackageError> {
+        let part = part_of(into);
+        let scrap = Scrap::new(&part);
+        match &self.file {
+            Some(file) => {
+                let copy = || {
+                    let mut to = File::create(&part)?;
+                    io::copy(&mut reading::FromStart::buffered(file), &mut to)?;
+                    to.sync_all()
+                };
+                copy().at("write", &part)?;
+            }
+            None => {
+                let Verified { record, text, signature, .. } = &self.verified;
+                let place = |_: &str, hash: &Hash| loose::place(&self.path, hash);
+                tarball::write(&Head { text, signature }, &place, record, &part, progress)?;
+            }
+        }
+        fs::rename(&part, into).at("rename", &part)?;
+        scrap.keep();
+        sync_above(into)
+    }
+
     /// Gives each thing that the record lists to `visit`, in the archive's order. What `visit`
     /// leaves unread is read and verified after it. Without [`Flow::Enough`], `Ok` says that
-    /// the archive held everything that the record lists, and nothing else.
+    /// the archive held everything that the record lists, and, where it is a file, nothing else; what
+    /// else lies in a folder is never read.
     pub(crate) fn walk(&self, visit: &mut walk::Visit<'_>) -> Result<(), PackageError> {
-        walk::Walk::new(&self.file, &self.path)?.payload(&self.verified, visit)
+        match &self.file {
+            Some(file) => walk::Walk::new(file, &self.path)?.payload(&self.verified, visit),
+            None => loose::walk(&self.path, &self.verified, visit),
+        }
     }
 
     fn one(&self, name: &str, wanted: impl Fn(&Item<'_>) -> bool) -> Result<Vec<u8>, PackageError> {

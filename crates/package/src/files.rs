@@ -33,6 +33,11 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), PackageError>
         let _ = fs::remove_file(&part);
         return Err(error).at("write", path);
     }
+    sync_above(path)
+}
+
+/// Makes the name of `path` durable.
+pub(crate) fn sync_above(path: &Path) -> Result<(), PackageError> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
         _ => sync_dir(Path::new(".")),

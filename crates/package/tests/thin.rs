@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use common::{Game, game, quiet, scanned, write};
+use entracte_model::manifest::Entry;
 use entracte_model::{Hash, Manifest};
-use entracte_package::archive::{Archive, Verified};
+use entracte_package::archive::{Archive, BadArchive, Verified};
 use entracte_package::thin::{
     self, BadThin, Inbox, Level, Offer, Olds, Parcel, Received, Sent, Wants,
 };
@@ -69,12 +70,16 @@ impl Ship {
         })
     }
 
-    /// The archive that is made of an inbox is the one that was packed, to the byte.
-    fn assembled_is_the_same(&self, inbox: &Inbox) {
-        let into = self.game.path("assembled.tar.zst");
-        inbox.assemble(&into, &mut quiet()).unwrap();
-        assert_eq!(fs::read(&into).unwrap(), fs::read(self.archive.path()).unwrap());
-        archive::open(&into, &self.game.trusted).unwrap().verify_all(&mut quiet()).unwrap();
+    /// What arrived is a package, and the file that is made of it is the one that was packed, to the
+    /// byte.
+    fn finished_is_the_same(&self, inbox: Inbox) {
+        let (arrived, file) = (self.game.path("arrived"), self.game.path("saved.tar.zst"));
+        inbox.finish(&arrived).unwrap();
+        let archive = archive::open(&arrived, &self.game.trusted).unwrap();
+        archive.verify_all(&mut quiet()).unwrap();
+        archive.save(&file, &mut quiet()).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), fs::read(self.archive.path()).unwrap());
+        archive::open(&file, &self.game.trusted).unwrap().verify_all(&mut quiet()).unwrap();
     }
 
     fn refused(&self, bytes: &[u8]) -> BadThin {
@@ -129,8 +134,7 @@ fn what_was_packed_arrives_as_the_same_archive() {
             (received.copied, received.patched, received.added)
         );
         assert!(sent.copied >= 1 && sent.patched >= 1 && sent.added >= 1, "{sent:?}");
-        ship.assembled_is_the_same(&inbox);
-        inbox.remove().unwrap();
+        ship.finished_is_the_same(inbox);
         assert!(!ship.inbox_dir().exists());
     }
 }
@@ -162,7 +166,7 @@ fn old_contents_come_from_earlier_packages_too() {
     assert!(sent.patched > 40, "{sent:?}");
     assert!(bytes.len() < 830_000, "{} bytes", bytes.len());
     ship.receive(&mut inbox, &bytes).unwrap();
-    ship.assembled_is_the_same(&inbox);
+    ship.finished_is_the_same(inbox);
 }
 
 #[test]
@@ -175,10 +179,82 @@ fn a_first_installation_and_one_without_any_content() {
     let (bytes, sent) = ship.stream(&inbox.wants());
     assert_eq!((sent.copied, sent.patched), (0, 0));
     ship.receive(&mut inbox, &bytes).unwrap();
-    ship.assembled_is_the_same(&inbox);
     let (bytes, sent) = ship.stream(&inbox.wants());
     assert_eq!(sent, Sent { bytes: bytes.len() as u64, level: 3, ..Sent::default() });
     assert_eq!(ship.receive(&mut inbox, &bytes).unwrap().bytes, bytes.len() as u64);
+    ship.finished_is_the_same(inbox);
+}
+
+#[test]
+fn a_package_that_was_being_finished_is_taken_up_again_and_an_earlier_one_replaced() {
+    let ship = ship(game());
+    let mut inbox = ship.inbox();
+    let (bytes, _) = ship.stream(&inbox.wants());
+    ship.receive(&mut inbox, &bytes).unwrap();
+    // It died before the folder had its name.
+    drop(inbox);
+    for name in ["release.json", "release.json.minisig"] {
+        write(&ship.inbox_dir(), name, "half of it");
+    }
+    let inbox = ship.inbox();
+    assert!(inbox.wants().is_empty());
+    write(&ship.game.path("arrived"), "something", "of an attempt before");
+    ship.finished_is_the_same(inbox);
+    assert!(!ship.game.path("arrived/something").exists());
+}
+
+#[test]
+fn an_arrived_package_is_believed_no_more_than_a_file() {
+    let ship = ship(game());
+    let mut inbox = ship.inbox();
+    let (bytes, _) = ship.stream(&inbox.wants());
+    ship.receive(&mut inbox, &bytes).unwrap();
+    ship.finished_is_the_same(inbox);
+    let arrived = ship.game.path("arrived");
+    let open = || archive::open(&arrived, &ship.game.trusted);
+    let record = &ship.verified().record;
+    let (path, hash) = (record.delta.put.iter())
+        .find_map(|(path, entry)| match entry {
+            Entry::File { hash, size, .. } if *size > 0 => Some((path, *hash)),
+            _ => None,
+        })
+        .unwrap();
+    let place = arrived.join(hash.to_string());
+    let good = fs::read(&place).unwrap();
+    let verified = || open().unwrap().verify_all(&mut quiet());
+    let wrong = |outcome: Result<(), PackageError>| {
+        let name = format!("source/{path}");
+        match outcome {
+            Err(PackageError::Archive(BadArchive::Content(found))) => assert_eq!(found, name),
+            other => panic!("{other:?}"),
+        }
+    };
+    for bad in [&good[1..], &[&good[..], b"more"].concat(), b""] {
+        fs::write(&place, bad).unwrap();
+        wrong(verified());
+    }
+    // A link is not followed, not even to the right content.
+    fs::write(arrived.join("aside"), &good).unwrap();
+    fs::remove_file(&place).unwrap();
+    std::os::unix::fs::symlink("aside", &place).unwrap();
+    assert!(matches!(verified(), Err(PackageError::Io { doing: "open", .. })));
+    fs::remove_file(&place).unwrap();
+    assert!(matches!(verified(), Err(PackageError::Io { doing: "open", .. })));
+    fs::write(&place, &good).unwrap();
+    verified().unwrap();
+    let saved = ship.game.path("saved.tar.zst");
+    fs::write(&place, &good[1..]).unwrap();
+    assert!(open().unwrap().save(&saved, &mut quiet()).is_err());
+    assert!(archive::open(&saved, &ship.game.trusted).is_ok(), "the one before is whole");
+    assert!(!ship.game.path("saved.tar.zst.part").exists());
+
+    let text = fs::read(arrived.join("release.json")).unwrap();
+    fs::write(arrived.join("release.json"), [&text[..], b" "].concat()).unwrap();
+    assert!(matches!(open(), Err(PackageError::Key(_))));
+    fs::write(arrived.join("release.json.minisig"), vec![b'R'; 100_000]).unwrap();
+    assert!(matches!(open(), Err(PackageError::Archive(BadArchive::TooLong { .. }))));
+    fs::remove_file(arrived.join("release.json")).unwrap();
+    assert!(matches!(open(), Err(PackageError::Io { doing: "open", .. })));
 }
 
 #[test]
@@ -195,7 +271,7 @@ fn a_transfer_that_is_cut_again_and_again_ends_in_the_exact_package() {
         total += length;
         let outcome = ship.receive(&mut inbox, &bytes[..length]);
         if inbox.wants().is_empty() && outcome.is_ok() {
-            ship.assembled_is_the_same(&inbox);
+            ship.finished_is_the_same(inbox);
             break;
         }
         let error = outcome.unwrap_err();
@@ -232,7 +308,7 @@ fn what_was_damaged_in_the_folder_is_noticed_and_fetched_again() {
     assert!(matches!(error, PackageError::Thin(BadThin::Content(hash)) if hash == new));
     let (bytes, _) = ship.stream(&inbox.wants());
     ship.receive(&mut inbox, &bytes).unwrap();
-    ship.assembled_is_the_same(&inbox);
+    ship.finished_is_the_same(inbox);
 }
 
 #[test]
@@ -253,7 +329,7 @@ fn a_base_that_drifted_costs_bytes_and_nothing_else() {
     let (bytes, _) = ship.stream_with(&inbox.wants(), olds());
     let received = ship.receive(&mut inbox, &bytes).unwrap();
     assert_eq!(received.refused, 0);
-    ship.assembled_is_the_same(&inbox);
+    ship.finished_is_the_same(inbox);
 }
 
 #[test]
@@ -276,7 +352,7 @@ fn an_inbox_takes_only_its_own_folder_and_a_fitting_base() {
     let other = Inbox::open(&ship.game.path("b"), ship.verified(), &Manifest::default());
     assert!(matches!(other, Err(PackageError::Archive(archive::BadArchive::Base { .. }))));
     let half = Inbox::open(&ship.game.path("c"), ship.verified(), &ship.base).unwrap();
-    let refused = half.assemble(&ship.game.path("x"), &mut quiet());
+    let refused = half.finish(&ship.game.path("x"));
     assert!(matches!(refused, Err(PackageError::Thin(BadThin::Missing(_)))));
     // Objects of another package go; what both need stays.
     let stray = ship.game.path("c").join(Hash::of(b"x").to_string());

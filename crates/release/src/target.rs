@@ -147,6 +147,11 @@ impl Target {
         self.state.join("backup.lock")
     }
 
+    /// Where packages arrive, until a release takes them.
+    pub fn incoming(&self) -> PathBuf {
+        self.state.join("incoming")
+    }
+
     /// The packages that production was given.
     pub fn packages(&self) -> PathBuf {
         self.state.join("packages")

@@ -1,11 +1,11 @@
 //! `entracte deploy`: one command for the whole procedure.
 
 use std::io::{BufRead, IsTerminal};
-use std::path::Path;
 
 use entracte_model::Version;
 use entracte_model::plan::Plan;
 use entracte_model::record::{Refusal, Standing};
+use entracte_package::archive::Archive;
 use entracte_release::clock::now;
 use entracte_release::{Store, Target};
 use serde_json::json;
@@ -77,7 +77,7 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     }
     let start_at = at.map(|at| at.of(&target, &plan)).transpose()?;
     confirm(app, args, &plan)?;
-    let kept = bring(&packed, &target, &judged.record().version)?;
+    let kept = bring(&judged, &target)?;
     let plan = deployment(&target, &store, &open(&kept, &target)?)?;
     store.create_release(&plan, now(), start_at)?;
     store.keep_fragments(plan.id, &judged.record().fragments)?;
@@ -250,18 +250,20 @@ pub fn agreed(question: &str) -> Result<bool, Failure> {
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes" | "o" | "oui"))
 }
 
-/// Brings the package to where the target keeps its packages, whole or not at all.
-fn bring(
-    package: &Path,
-    target: &Target,
-    version: &Version,
-) -> Result<std::path::PathBuf, Failure> {
-    let kept = target.package(version);
+/// Brings the package to where the target keeps its packages, whole or not at all. One that arrived
+/// by a connection is not needed any more then: sent again, it is found where it is kept.
+fn bring(package: &Archive, target: &Target) -> Result<std::path::PathBuf, Failure> {
+    let kept = target.package(&package.record().version);
+    if package.path() == kept {
+        return Ok(kept);
+    }
     if let Some(folder) = kept.parent() {
         std::fs::create_dir_all(folder)?;
     }
     // The old package of the same version, if a failed attempt left one, is replaced whole.
-    let mut from = std::fs::File::open(package)?;
-    entracte_host::durable::write_from(&kept, &mut from, 0o644)?;
+    package.save(&kept, &mut |_| {})?;
+    if package.path().starts_with(target.incoming()) {
+        std::fs::remove_dir_all(package.path())?;
+    }
     Ok(kept)
 }

@@ -35,7 +35,7 @@ pub fn scan(root: &Path, cache: &Path) -> u64 {
 pub fn measured(_: &Update, place: &Path, link: Link) -> Cost {
     let (old, new) = (place.join("old"), place.join("new"));
     let there = fresh(&old, place, "there", true);
-    for name in ["dist", "inbox"] {
+    for name in ["dist", "inbox", "arrived"] {
         let _ = std::fs::remove_dir_all(place.join(name));
     }
     let desk = desk(place);
@@ -101,7 +101,7 @@ pub fn request<'a>(
 /// What arrived gives exactly the new tree.
 fn stage_and_compare(place: &Path, base: &Manifest, manifest: &Manifest, there: &Path) {
     let trusted = [std::fs::read_to_string(place.join("key.pub")).expect("the public key")];
-    let archive = archive::open(&place.join("arrived.tar.zst"), &trusted).expect("the archive");
+    let archive = archive::open(&place.join("arrived"), &trusted).expect("the archive");
     let staged = place.join("staged");
     let request = stage::Request {
         live: there,
@@ -193,12 +193,12 @@ pub fn receive(args: &[String]) -> Result<(), String> {
     put(&mut std::io::stdout(), &wants)?;
     inbox.receive(&mut from, there, &mut |_| {}, &GO).map_err(say)?;
     let received = started.elapsed();
-    inbox.assemble(&place.join("arrived.tar.zst"), &mut |_| {}).map_err(say)?;
-    let assembled = started.elapsed() - received;
+    inbox.finish(&place.join("arrived")).map_err(say)?;
+    let synced = started.elapsed() - received;
     eprintln!(
-        "  (ours at the other end: received in {:.2} s, assembled in {:.2} s)",
+        "  (ours at the other end: received in {:.2} s, synced in {:.2} s)",
         received.as_secs_f64(),
-        assembled.as_secs_f64()
+        synced.as_secs_f64()
     );
     put(&mut std::io::stdout(), b"done")
 }

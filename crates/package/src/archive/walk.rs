@@ -114,7 +114,7 @@ impl<'a> Walk<'a> {
         let mut listing = Listing::new(&verified.record);
         while let Some(member) = self.members.next()? {
             let Some(item) = listing.find(&head.folder, &member)? else { continue };
-            if self.one(item, &member, visit)? == Flow::Enough {
+            if one(item, &mut self.members, self.path, &member.path, visit)? == Flow::Enough {
                 return Ok(());
             }
         }
@@ -126,41 +126,44 @@ impl<'a> Walk<'a> {
         }
         Ok(())
     }
+}
 
-    fn one(
-        &mut self,
-        item: Item<'_>,
-        member: &Member,
-        visit: &mut Visit<'_>,
-    ) -> Result<Flow, PackageError> {
-        let mut watched = Watched { inner: &mut self.members, failed: None };
-        let mut reader = HashRead::new(&mut watched);
-        let flow = visit(item, &mut reader).and_then(|flow| {
-            // What was not asked for is verified all the same.
-            hash_into(&mut reader, |_| Ok(()), self.path)?;
-            Ok(flow)
-        });
-        let (size, hash) = reader.finish();
-        if let Some(error) = watched.failed {
-            return Err(fault(error, self.path));
+/// Gives one item to `visit`, and verifies its content, also what was left unread. `name` is what a
+/// message calls it; `reading` is where it comes from.
+pub(super) fn one(
+    item: Item<'_>,
+    content: &mut dyn Read,
+    reading: &Path,
+    name: &str,
+    visit: &mut Visit<'_>,
+) -> Result<Flow, PackageError> {
+    let mut watched = Watched { inner: content, failed: None };
+    let mut reader = HashRead::new(&mut watched);
+    let flow = visit(item, &mut reader).and_then(|flow| {
+        // What was not asked for is verified all the same.
+        hash_into(&mut reader, |_| Ok(()), reading)?;
+        Ok(flow)
+    });
+    let (size, hash) = reader.finish();
+    if let Some(error) = watched.failed {
+        return Err(fault(error, reading));
+    }
+    match expected(item) {
+        // A visitor's own error, a full disk for one, comes before what it left unread.
+        Some(right) if flow.is_ok() && right != (size, hash) => {
+            Err(BadArchive::Content(name.to_owned()).into())
         }
-        match expected(item) {
-            // A visitor's own error, a full disk for one, comes before what it left unread.
-            Some(right) if flow.is_ok() && right != (size, hash) => {
-                Err(BadArchive::Content(member.path.clone()).into())
-            }
-            _ => flow,
-        }
+        _ => flow,
     }
 }
 
 /// Keeps the archive's own read error apart from those of whoever reads from it.
-struct Watched<'m, R> {
-    inner: &'m mut R,
+struct Watched<'m> {
+    inner: &'m mut dyn Read,
     failed: Option<io::Error>,
 }
 
-impl<R: Read> Read for Watched<'_, R> {
+impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buffer).map_err(|error| {
             let kind = error.kind();
@@ -172,7 +175,8 @@ impl<R: Read> Read for Watched<'_, R> {
     }
 }
 
-fn expected(item: Item<'_>) -> Option<(u64, Hash)> {
+/// The size and hash of the content that an item must have; none for what has no content.
+pub(super) fn expected(item: Item<'_>) -> Option<(u64, Hash)> {
     match item {
         Item::Document(named) | Item::Script(named) => Some((named.size, named.hash)),
         Item::Source(_, Entry::File { size, hash, .. }) => Some((*size, *hash)),

@@ -10,17 +10,17 @@ use entracte_model::{Hash, Manifest};
 
 use super::{BadThin, Objects, Wants};
 use crate::PackageError;
-use crate::archive::Verified;
+use crate::archive::{Verified, layout, loose};
 use crate::error::At;
-use crate::files::hash_into;
+use crate::files::{hash_into, sync_above};
 
 const PART: &str = ".part";
 
 /// The receiving side of one package: a folder of objects by hash, and parts of them.
 ///
-/// Durable is the archive that [`Inbox::assemble`] makes. A crash before that can cost what arrived and
-/// was not written to the disk yet; what stays of it is read again by the next [`Inbox::open`], and
-/// only what is right counts.
+/// It is durable from [`Inbox::finish`] on. A crash before that can cost what arrived and was not
+/// written to the disk yet; what stays of it is read again by the next [`Inbox::open`], and only what
+/// is right counts.
 pub struct Inbox {
     pub(super) dir: PathBuf,
     pub(super) verified: Verified,
@@ -95,13 +95,40 @@ impl Inbox {
         &self.objects
     }
 
-    /// Removes the inbox with all that it holds.
-    pub fn remove(self) -> Result<(), PackageError> {
-        fs::remove_dir_all(&self.dir).at("remove the tree", &self.dir)
+    /// Makes the complete package of what is here, a folder at `into` on the same file system, which
+    /// [`crate::archive::open`] opens. What was there is replaced.
+    ///
+    /// Everything is synced, then the folder gets its name. A crash can cost the package that was
+    /// there before, and leaves what arrived in one of the two places, whole.
+    pub fn finish(self, into: &Path) -> Result<(), PackageError> {
+        let missing = self.wants().len();
+        if missing > 0 {
+            return Err(BadThin::Missing(missing).into());
+        }
+        let head = [
+            (layout::RECORD, self.verified.text.as_slice()),
+            (layout::SIGNATURE, self.verified.signature.as_bytes()),
+        ];
+        for (name, bytes) in head {
+            let path = self.dir.join(name);
+            fs::write(&path, bytes).at("write", &path)?;
+        }
+        // One call for the whole file system, instead of one for each of thousands of files.
+        let dir = File::open(&self.dir).at("open the folder", &self.dir)?;
+        rustix::fs::syncfs(&dir).at("sync the file system of", &self.dir)?;
+        let removed = match into.symlink_metadata() {
+            Ok(meta) if meta.is_dir() => fs::remove_dir_all(into),
+            Ok(_) => fs::remove_file(into),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        removed.at("remove", into)?;
+        fs::rename(&self.dir, into).at("rename", &self.dir)?;
+        sync_above(into)
     }
 
     pub(super) fn place(&self, hash: &Hash) -> PathBuf {
-        self.dir.join(hash.to_string())
+        loose::place(&self.dir, hash)
     }
 
     pub(super) fn part(&self, hash: &Hash) -> PathBuf {
@@ -116,6 +143,11 @@ impl Inbox {
             let foreign = || PackageError::from(BadThin::Foreign(self.dir.clone()));
             let name = entry.file_name();
             let name = name.to_str().ok_or_else(foreign)?;
+            if name == layout::RECORD || name == layout::SIGNATURE {
+                // Of a package that was being finished, perhaps another one.
+                fs::remove_file(&path).at("remove", &path)?;
+                continue;
+            }
             let (hash, part) = match name.strip_suffix(PART) {
                 Some(hash) => (hash, true),
                 None => (name, false),

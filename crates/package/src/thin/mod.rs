@@ -11,15 +11,15 @@
 //! 4. The receiver takes it by [`Inbox::receive`]: each object is written as `<hash>.part` and
 //!    gets its name when its hash is right. After a cut, 2 to 4 are done again: complete objects
 //!    are not sent again, a part goes on where it ended.
-//! 5. When nothing is wanted any more, [`Inbox::assemble`] makes the ordinary archive of it, and
-//!    everything behind works as if the archive itself had been sent.
+//! 5. When nothing is wanted any more, [`Inbox::finish`] makes it durable, and it is a package like
+//!    any other: [`crate::archive::open`] opens it, [`crate::archive::Archive::save`] makes the one
+//!    file of it again, to the byte.
 //!
 //! Both sides number the objects of the record and the files of the base in the same way, so that
 //! the stream names them in a byte or two. The receiver takes the stream for an enemy's file: it
 //! has numbers and sizes only from the signed record and from its own base manifest, and every
 //! allocation has a bound.
 
-mod assemble;
 mod bad;
 mod inbox;
 mod objects;

@@ -41,9 +41,8 @@ impl Inbox {
         let outcome = taker.units(&mut reader, progress, stop);
         let received = Received { bytes: reader.count, ..taker.received };
         outcome?;
-        // Nothing is synced here, but the archive that is made of it: a crash before that costs at
-        // most that the same is sent again, since what is here is read again and only what is right
-        // counts.
+        // Nothing is synced here, but when everything is there: a crash before that costs at most that
+        // the same is sent again, since what is here is read again and only what is right counts.
         Ok(received)
     }
 }

@@ -34,7 +34,7 @@ struct Awaited {
     target: Target,
     verified: Verified,
     base: Manifest,
-    /// The finished archive.
+    /// Where the complete package is put.
     whole: PathBuf,
     /// Held as long as something arrives; the kernel drops it with us.
     _turn: Lock,
@@ -52,17 +52,17 @@ impl Agent {
             Ok(awaited) => awaited,
             Err(failure) => return Ok(Err(failure)),
         };
-        if awaited.is_there() {
-            return self.received(&awaited);
+        if let Some(path) = awaited.is_there() {
+            return self.received(&path);
         }
         match self.streams(&awaited)? {
-            Ok(()) => self.received(&awaited),
+            Ok(()) => self.received(&awaited.whole),
             Err(failure) => Ok(Err(failure)),
         }
     }
 
-    fn received(&mut self, awaited: &Awaited) -> Answered {
-        self.tell(&Tell::Received { path: awaited.whole.display().to_string() }).map(Ok)
+    fn received(&mut self, path: &Path) -> Answered {
+        self.tell(&Tell::Received { path: path.display().to_string() }).map(Ok)
     }
 
     /// Whether a release would take this package, as far as its record tells.
@@ -79,17 +79,17 @@ impl Agent {
             Some(base) => store.manifest(&base.manifest)?,
             None => Manifest::default(),
         };
-        let folder = target.state.join("incoming");
+        let folder = target.incoming();
         std::fs::create_dir_all(&folder)?;
         let record = &verified.record;
-        let whole = folder.join(format!("{}-{}.tar.zst", record.project, record.version));
+        let whole = folder.join(format!("{}-{}", record.project, record.version));
         let turn = in_turn(&folder, &transfer(record))?;
         Ok(Awaited { target, verified, base, whole, _turn: turn })
     }
 
-    /// Asks for what is lacking until nothing is, and makes the archive of it.
+    /// Asks for what is lacking until nothing is, and makes the package of it.
     fn streams(&mut self, awaited: &Awaited) -> Answered {
-        let dir = awaited.target.state.join("incoming/objects");
+        let dir = awaited.target.incoming().join("objects");
         let mut inbox = match Inbox::open(&dir, &awaited.verified, &awaited.base) {
             Ok(inbox) => inbox,
             Err(error) => return Ok(Err(refused(error))),
@@ -148,16 +148,20 @@ fn transfer(record: &Record) -> String {
 impl Awaited {
     /// Whether another connection waits to bring the same package.
     fn is_waited_for(&self) -> bool {
-        let waiting = Lock::holder(&self.target.state.join("incoming").join(WAITING));
+        let waiting = Lock::holder(&self.target.incoming().join(WAITING));
         waiting.is_some_and(|owner| owner.release == transfer(&self.verified.record))
     }
 
-    /// Whether exactly this package arrived before.
-    fn is_there(&self) -> bool {
-        let opened = archive::open(&self.whole, &self.target.trusted_keys);
-        opened.is_ok_and(|archive| {
-            archive.verified().text == self.verified.text && archive.verify_all(&mut |_| {}).is_ok()
-        })
+    /// Where exactly this package is, if it arrived before: as it came, or as a release took it.
+    fn is_there(&self) -> Option<PathBuf> {
+        let kept = self.target.package(&self.verified.record.version);
+        let same = |path: &PathBuf| {
+            archive::open(path, &self.target.trusted_keys).is_ok_and(|archive| {
+                archive.verified().text == self.verified.text
+                    && archive.verify_all(&mut |_| {}).is_ok()
+            })
+        };
+        [&self.whole, &kept].into_iter().find(|path| same(path)).cloned()
     }
 }
 
@@ -168,8 +172,7 @@ fn to_fill(target: &Target) -> Result<Store, Failure> {
 }
 
 fn finish(inbox: Inbox, awaited: &Awaited) -> Result<(), Failure> {
-    inbox.assemble(&awaited.whole, &mut |_| {})?;
-    Ok(inbox.remove()?)
+    Ok(inbox.finish(&awaited.whole)?)
 }
 
 fn refused(error: PackageError) -> Failure {
