@@ -429,7 +429,7 @@ fn headers_and_numbers_of_an_enemy() {
         bytes[at] ^= 1;
         ship.refused(&bytes)
     };
-    refused_as!(edited(8), BadThin::Format(0));
+    refused_as!(edited(8), BadThin::Format(3));
     refused_as!(edited(10), BadThin::OtherTree { .. });
     refused_as!(edited(42), BadThin::OtherBase { .. });
     refused_as!(ship.refused(&forged(&ship, &[9])), BadThin::Unit(9));

@@ -36,7 +36,7 @@ pub enum BadThin {
     #[error("the stream ends in the middle; what arrived is kept, and the rest is asked for again")]
     Truncated,
     /// Something that no unit begins with.
-    #[error("a unit begins with byte {0}, which is none of copy, data and end")]
+    #[error("a unit begins with byte {0}, which is none of copy, data, patch and end")]
     Unit(u8),
     /// A number in no form that a sender writes.
     #[error("a number of the stream is over its limit")]
@@ -94,6 +94,21 @@ pub enum BadThin {
         found: u64,
         /// The record's.
         expected: u64,
+    },
+    /// An instruction of a patch that says nothing, or gives more than the content's length.
+    #[error("the patch of {0} holds an instruction that cannot be")]
+    Instruction(Hash),
+    /// A patch that copies what its base does not have.
+    #[error("the patch of {hash} copies {count} bytes from byte {from} on of a file of {size}")]
+    Beyond {
+        /// Of what.
+        hash: Hash,
+        /// From where it copies.
+        from: u64,
+        /// How much.
+        count: u64,
+        /// How long the base file is.
+        size: u64,
     },
     /// Something behind the end of a frame.
     #[error("something follows behind the data of {0}")]

@@ -7,7 +7,8 @@
 //!    ([`crate::archive::verify_record`]) and judges it before anything else is read.
 //! 2. The receiver opens an [`Inbox`] for the record and answers with what it lacks: [`Wants`].
 //! 3. The sender calls [`send()`]: one stream of units, each a `copy` of a file that the receiver
-//!    holds, or data (whole, or a patch of files that the receiver holds).
+//!    holds, data (whole, or compressed with files that the receiver holds as reference), or a
+//!    `patch`: what to copy from where in one such file, and what is new between it.
 //! 4. The receiver takes it by [`Inbox::receive`]: each object is written as `<hash>.part` and
 //!    gets its name when its hash is right. After a cut, 2 to 4 are done again: complete objects
 //!    are not sent again, a part goes on where it ended.
@@ -22,10 +23,13 @@
 
 mod bad;
 mod inbox;
+mod matches;
 mod objects;
 mod offer;
 mod olds;
+mod outgoing;
 mod pairs;
+mod patch;
 mod receive;
 mod send;
 mod wire;
@@ -39,9 +43,9 @@ pub use olds::Olds;
 pub use send::{Level, Parcel, Sent, send};
 
 /// The version of the stream that this program writes, and the only one that it reads.
-pub const FORMAT: u16 = 1;
-/// The largest old file (or group of them) that a patch refers to, in bytes: both sides hold it in
-/// memory.
+pub const FORMAT: u16 = 2;
+/// The most of old files that data refer to, in bytes: both sides hold them in memory. Patches are
+/// for files of any length.
 pub const BASE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// The largest window, as the exponent of two, that a patch may need for its decoding.
 pub const WINDOW_LOG_MAX: u32 = 30;

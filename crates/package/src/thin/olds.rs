@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use entracte_model::manifest::Entry;
 use entracte_model::{Hash, RelPath};
 
+use super::matches::{Old, Stored};
 use crate::PackageError;
 use crate::archive::{Archive, Flow, Item};
 use crate::beneath::Root;
@@ -86,21 +86,27 @@ impl Olds {
         Ok(())
     }
 
+    /// Where the old content of `path` may be read from, piece by piece: whoever does must look
+    /// whether it is that.
+    pub(super) fn stored(&self, path: &RelPath, size: u64, hash: &Hash) -> Vec<Stored> {
+        let in_trees = self.trees.iter().filter_map(|tree| {
+            let file = Root::open(tree).ok()?.read(path).ok()?;
+            let meta = file.metadata().ok()?;
+            (meta.is_file() && meta.len() == size).then_some(Stored { file, from: 0, size })
+        });
+        let in_spool = self.spool.as_ref().and_then(|(file, index)| {
+            let (from, size) = *index.get(hash)?;
+            Some(Stored { file: file.try_clone().ok()?, from, size })
+        });
+        in_trees.chain(in_spool).collect()
+    }
+
     /// The old content of `path`; `None` where it is nowhere as it was.
     pub(super) fn read(&self, path: &RelPath, size: u64, hash: &Hash) -> Option<Vec<u8>> {
-        let good = |bytes: &Vec<u8>| bytes.len() as u64 == size && Hash::of(bytes) == *hash;
-        let in_tree = self.trees.iter().find_map(|tree| {
-            let mut bytes = Vec::new();
-            let file = Root::open(tree).ok()?.read(path).ok()?;
-            file.take(size + 1).read_to_end(&mut bytes).ok()?;
-            Some(bytes).filter(good)
-        });
-        in_tree.or_else(|| {
-            let (file, index) = self.spool.as_ref()?;
-            let (at, size) = index.get(hash)?;
-            let mut bytes = vec![0; usize::try_from(*size).ok()?];
-            file.read_exact_at(&mut bytes, *at).ok()?;
-            Some(bytes).filter(good)
+        self.stored(path, size, hash).into_iter().find_map(|stored| {
+            let mut bytes = vec![0; usize::try_from(size).ok()?];
+            let count = stored.read_at(0, &mut bytes).ok()?;
+            (count == bytes.len() && Hash::of(&bytes) == *hash).then_some(bytes)
         })
     }
 }

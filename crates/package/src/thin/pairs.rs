@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use entracte_model::manifest::{Delta, Entry};
 use entracte_model::{Hash, Manifest, RelPath};
 
-use super::{BASE_BYTES_MAX, WINDOW_LOG_MAX};
+use super::BASE_BYTES_MAX;
 
 /// The files of the base, numbered by path: both sides number them so.
 pub(super) struct BaseFiles<'a> {
@@ -96,11 +96,10 @@ fn size(base: &BaseFiles<'_>, number: u32) -> u64 {
     base.get(number).map_or(0, |file| file.size)
 }
 
-/// Whether both sides can hold the two together.
+/// Whether looking through the old file is worth it: a short content of a huge one is as quickly
+/// sent.
 fn patchable(base: &BaseFiles<'_>, number: u32, size: u64) -> bool {
     base.get(number).is_some_and(|file| {
-        file.size > 0
-            && file.size <= BASE_BYTES_MAX
-            && file.size.saturating_add(size) <= 1 << WINDOW_LOG_MAX
+        file.size > 0 && (file.size <= BASE_BYTES_MAX || file.size / 8 <= size)
     })
 }

@@ -1,16 +1,18 @@
 //! The receiving side of a stream: every number, size and window is checked before it is used.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use entracte_model::Hash;
 
 use super::inbox::State;
-use super::pairs::BaseFiles;
-use super::wire::{COPY, DATA, END, GROUP_MAX, Reader};
+use super::pairs::{BaseFile, BaseFiles};
+use super::patch::{Fault, Patched};
+use super::wire::{COPY, DATA, END, GROUP_MAX, PATCH, Reader};
 use super::{BASE_BYTES_MAX, BadThin, Inbox, Object, Received, zip};
+use crate::archive::reading::FromStart;
 use crate::beneath::Root;
 use crate::error::At;
 use crate::files::{CHUNK_BYTES, Sparse, hash_into};
@@ -70,6 +72,7 @@ impl Taker<'_> {
             match reader.byte()? {
                 COPY => self.copy(reader)?,
                 DATA => self.data(reader)?,
+                PATCH => self.patch(reader)?,
                 END => return Ok(()),
                 other => return Err(BadThin::Unit(other).into()),
             }
@@ -171,6 +174,75 @@ impl Taker<'_> {
         Ok(())
     }
 
+    fn patch(&mut self, reader: &mut Reader<'_>) -> Result<(), PackageError> {
+        let number = reader.index()?;
+        let found = reader.number()?;
+        let base = reader.index()?;
+        let (object, expected) = self.wanted(number)?;
+        if found != expected {
+            return Err(BadThin::Offset { hash: object.hash, found, expected }.into());
+        }
+        let file = self.files.get(base).ok_or(BadThin::NoBase(base))?;
+        let source = self.live.as_ref().and_then(|live| live.read(file.path).ok());
+        let source = source.filter(|source| source.metadata().is_ok_and(|meta| meta.is_file()));
+        let mut pieces = reader.pieces();
+        let made = match &source {
+            Some(source) => self.make((number, object), found, (source, file), &mut pieces),
+            None => Ok(false),
+        };
+        if let Some(fault) = pieces.fault.take() {
+            return Err(fault);
+        }
+        if made? {
+            if pieces.drain()? {
+                return Err(BadThin::Trailing(object.hash).into());
+            }
+            self.received.patched += 1;
+            return Ok(());
+        }
+        pieces.drain()?;
+        self.drifted(&[base], 1)
+    }
+
+    /// Makes an object of an old file by the instructions in `pieces`; `false` where the file is not
+    /// what the base lists. That is only looked at where the outcome is wrong.
+    fn make(
+        &mut self,
+        (number, object): (u32, Object),
+        offset: u64,
+        (source, file): (&File, BaseFile<'_>),
+        pieces: &mut dyn Read,
+    ) -> Result<bool, PackageError> {
+        let decoder = zip::decoder(pieces, &[], None, object.hash)?;
+        let decoder = BufReader::with_capacity(CHUNK_BYTES, decoder);
+        let left = object.size - offset;
+        let mut patched = Patched::new(decoder, (source, file.size), object.hash, left);
+        let outcome = self.write(number, object, offset, &mut patched);
+        match (patched.fault.take(), outcome) {
+            (None, Ok(())) => {}
+            (Some(Fault::Bad(bad)), _) => return Err(bad.into()),
+            (Some(Fault::Unreadable(error)), _) => return Err(error).at("read", file.path.as_ref()),
+            (Some(Fault::OtherOld), _) => {
+                self.discard(number, &object.hash)?;
+                return Ok(false);
+            }
+            (None, Err(PackageError::Thin(BadThin::Content(hash)))) => {
+                let mut whole = FromStart::buffered(source).take(file.size + 1);
+                let (size, found) = hash_into(&mut whole, |_| Ok(()), file.path.as_ref())?;
+                return match (size, found) == (file.size, file.hash) {
+                    true => Err(BadThin::Content(hash).into()),
+                    false => Ok(false),
+                };
+            }
+            (None, Err(error)) => return Err(error),
+        }
+        let rest = patched.end()?.into_inner().finish();
+        match rest.buffer().is_empty() {
+            true => Ok(true),
+            false => Err(BadThin::Trailing(object.hash).into()),
+        }
+    }
+
     fn numbers(&self, reader: &mut Reader<'_>) -> Result<Vec<u32>, PackageError> {
         let count = reader.number()?;
         if count == 0 || count > GROUP_MAX {
@@ -242,7 +314,7 @@ impl Taker<'_> {
     ) -> Result<(), PackageError> {
         let size: u64 = objects.iter().map(|(_, object)| object.size).sum();
         let first = objects[0].1.hash;
-        let mut decoder = zip::decoder(pieces, base, size - offset, first)?;
+        let mut decoder = zip::decoder(pieces, base, Some(size - offset), first)?;
         for (number, object) in objects {
             self.write(*number, *object, offset, &mut decoder)?;
         }

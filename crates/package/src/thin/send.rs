@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
 
 use entracte_model::{Hash, Manifest, RelPath};
 
-use super::pairs::{self, BaseFiles, Pair};
-use super::wire::{self, CONNECTION, COPY, DATA, END, GROUP_MAX, PIECE_BYTES_MAX};
+use super::matches::{self, Index};
+use super::outgoing::{self, LevelNow, Out, PieceWriter};
+use super::pairs::{self, BaseFile, BaseFiles, Pair};
+use super::wire::{self, CONNECTION, COPY, DATA, END, GROUP_MAX, PATCH};
 use super::{Object, Objects, Olds, Wants, zip};
 use crate::archive::{Archive, Flow, Item};
 use crate::error::At;
+use crate::files::CHUNK_BYTES;
 use crate::{PackageError, Progress};
 
 /// Contents up to this size go together with others in one frame.
@@ -23,9 +24,6 @@ const GROUP_BYTES: u64 = 1024 * 1024;
 /// Above this size, in bytes, a content is never in memory as a whole, and is sent while it is being
 /// compressed.
 const STREAM_BYTES: u64 = 4 * 1024 * 1024;
-/// Pieces that wait for the connection: 512 KiB of them.
-const WAITING_MAX: usize = 8;
-
 /// How hard to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -90,9 +88,9 @@ pub fn send(
         }
     }
     olds.prepare(&patched)?;
-    let (pieces, waiting) = sync_channel(WAITING_MAX);
+    let (out_pieces, waiting) = outgoing::channel();
     std::thread::scope(|scope| {
-        let writer = scope.spawn(move || write_all(&waiting, out));
+        let writer = scope.spawn(move || outgoing::write_all(&waiting, out));
         let mut sender = Sender {
             objects: &objects,
             files: &files,
@@ -105,7 +103,7 @@ pub fn send(
             level: LevelNow::new(level),
             adds: Group::default(),
             patches: Group::default(),
-            out: Out { pieces, bytes: 0, waited: Duration::ZERO },
+            out: out_pieces,
             sent: Sent::default(),
         };
         let outcome = sender.all(archive, base, progress, stop);
@@ -120,110 +118,6 @@ pub fn send(
             (Err(panic), _) => std::panic::resume_unwind(panic),
         }
     })
-}
-
-fn write_all(waiting: &Receiver<Vec<u8>>, out: &mut (dyn Write + Send)) -> io::Result<()> {
-    while let Ok(piece) = waiting.recv() {
-        out.write_all(&piece)?;
-    }
-    out.flush()
-}
-
-/// Gives bytes to the thread that writes, and knows how long that kept it.
-struct Out {
-    pieces: SyncSender<Vec<u8>>,
-    bytes: u64,
-    waited: Duration,
-}
-
-impl Out {
-    fn put(&mut self, bytes: Vec<u8>) -> io::Result<()> {
-        self.bytes += bytes.len() as u64;
-        let before = Instant::now();
-        let sent = self.pieces.send(bytes);
-        self.waited += before.elapsed();
-        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
-    }
-}
-
-/// Makes pieces of what an encoder writes.
-struct PieceWriter<'a> {
-    out: &'a mut Out,
-    buffer: Vec<u8>,
-}
-
-impl PieceWriter<'_> {
-    fn end(mut self) -> io::Result<()> {
-        self.flush()?;
-        self.out.put(vec![0])
-    }
-}
-
-impl Write for PieceWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = PIECE_BYTES_MAX - self.buffer.len();
-        let count = bytes.len().min(room);
-        self.buffer.extend_from_slice(&bytes[..count]);
-        if self.buffer.len() == PIECE_BYTES_MAX {
-            self.flush()?;
-        }
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let mut piece = Vec::with_capacity(self.buffer.len() + 3);
-        wire::put_number(&mut piece, self.buffer.len() as u64);
-        piece.append(&mut self.buffer);
-        self.out.put(piece)
-    }
-}
-
-/// The level, as the connection calls for it.
-struct LevelNow {
-    fixed: Option<i32>,
-    now: i32,
-    highest: i32,
-    since: Instant,
-    waited: Duration,
-}
-
-impl LevelNow {
-    const LOWEST: i32 = 3;
-    const HIGHEST: i32 = 17;
-    /// For a large file: above it, compressing would take longer than sending what it saves.
-    const LARGE: i32 = 6;
-    /// How long is measured before the level changes.
-    const SPAN: Duration = Duration::from_millis(20);
-
-    fn new(level: Level) -> Self {
-        let fixed = match level {
-            Level::Fixed(level) => Some(level),
-            Level::Measured => None,
-        };
-        let now = fixed.unwrap_or(Self::LOWEST);
-        Self { fixed, now, highest: now, since: Instant::now(), waited: Duration::ZERO }
-    }
-
-    /// Where most of the time goes into waiting, harder; where hardly any, easier. At most `max`.
-    fn measure(&mut self, waited: Duration, max: i32) -> i32 {
-        let span = self.since.elapsed();
-        if self.fixed.is_none() && span >= Self::SPAN {
-            let share = (waited - self.waited).as_secs_f64() / span.as_secs_f64();
-            let step = match share {
-                share if share > 0.5 => 2,
-                share if share < 0.1 => -2,
-                _ => 0,
-            };
-            self.now = (self.now + step).clamp(Self::LOWEST, Self::HIGHEST);
-            (self.since, self.waited) = (Instant::now(), waited);
-        }
-        let level = self.fixed.unwrap_or(self.now.min(max));
-        self.highest = self.highest.max(level);
-        level
-    }
 }
 
 /// Small contents that go together.
@@ -336,35 +230,18 @@ impl Sender<'_> {
             Some(Pair::Patch(base)) => self.files.get(*base).map(|file| (*base, file)),
             Some(Pair::Copy(_) | Pair::Add) | None => None,
         };
-        let base = base.and_then(|(number, file)| {
-            Some((number, self.olds.read(file.path, file.size, &file.hash)?))
-        });
-        let small = object.size <= SMALL_BYTES && from == 0;
+        let rest = Rest { number, from, bytes: object.size - from };
         match base {
-            Some((base, old)) if small && old.len() as u64 <= SMALL_BYTES => {
-                self.patches.objects.push(number);
-                self.patches.bases.push(base);
-                self.patches.base.extend_from_slice(&old);
-                reader.read_to_end(&mut self.patches.content).at("read", connection)?;
+            Some((base, file)) if object.size.max(file.size) > STREAM_BYTES => {
+                self.stream_patch(rest, base, file, reader)
             }
-            Some((base, old)) if object.size - from > STREAM_BYTES => {
-                self.stream(number, from, object.size - from, Some((base, &old)), reader)
-                    .at("write to", connection)?;
-            }
-            Some((base, old)) => {
-                let mut content = Vec::new();
-                reader.read_to_end(&mut content).at("read", connection)?;
-                self.large(number, from, base, &old, &content).at("write to", connection)?;
-            }
-            None if small => {
-                self.adds.objects.push(number);
-                reader.read_to_end(&mut self.adds.content).at("read", connection)?;
-            }
-            None => {
-                self.stream(number, from, object.size - from, None, reader)
-                    .at("write to", connection)?;
-            }
+            Some((base, file)) => match self.olds.read(file.path, file.size, &file.hash) {
+                Some(old) => self.like(rest, base, &old, reader),
+                None => self.whole(rest, reader),
+            },
+            None => self.whole(rest, reader),
         }
+        .at("write to", connection)?;
         for patch in [false, true] {
             let group = if patch { &self.patches } else { &self.adds };
             let bytes = (group.content.len() + group.base.len()) as u64;
@@ -375,50 +252,72 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// A file of some size with its old form: as a patch, unless that is no smaller.
-    fn large(
+    /// Something that has nothing of before.
+    fn whole(&mut self, rest: Rest, reader: &mut dyn Read) -> io::Result<()> {
+        if rest.is_small() {
+            self.adds.objects.push(rest.number);
+            reader.read_to_end(&mut self.adds.content)?;
+            return Ok(());
+        }
+        let level = self.level.measure(self.out.waited, LevelNow::LARGE);
+        self.sent.added += 1;
+        self.out.put(unit_head(&[rest.number], rest.from, &[]))?;
+        let pieces = PieceWriter::new(&mut self.out);
+        let mut encoder = zip::encoder(pieces, level, &[], rest.bytes)?;
+        pass_on(reader, &mut encoder)?;
+        encoder.finish()?.end()
+    }
+
+    /// Something whose old form is in memory.
+    fn like(
         &mut self,
-        number: u32,
-        from: u64,
+        rest: Rest,
         base: u32,
         old: &[u8],
-        content: &[u8],
+        reader: &mut dyn Read,
     ) -> io::Result<()> {
+        if rest.is_small() && old.len() as u64 <= SMALL_BYTES {
+            self.patches.objects.push(rest.number);
+            self.patches.bases.push(base);
+            self.patches.base.extend_from_slice(old);
+            reader.read_to_end(&mut self.patches.content)?;
+            return Ok(());
+        }
+        let mut content = Vec::with_capacity(usize::try_from(rest.bytes).unwrap_or(0));
+        reader.read_to_end(&mut content)?;
         let level = self.level.measure(self.out.waited, LevelNow::HIGHEST);
-        let patch = zip::compress(level, old, content)?;
-        // Plain compression seldom does better than a quarter: below it nothing is tried twice.
-        let plain = match patch.len() < content.len() / 4 {
-            true => None,
-            false => Some(zip::compress(level, &[], content)?),
-        };
-        match plain.filter(|plain| plain.len() <= patch.len()) {
-            Some(plain) => self.unit(&[number], from, &[], &plain),
-            None => self.unit(&[number], from, &[base], &patch),
+        match shortest(level, old, &content)? {
+            Form::Patch(frame) => {
+                self.sent.patched += 1;
+                self.out.put(patch_head(rest, base))?;
+                let mut pieces = PieceWriter::new(&mut self.out);
+                pieces.write_all(&frame)?;
+                pieces.end()
+            }
+            Form::Like(frame) => self.unit(&[rest.number], rest.from, &[base], &frame),
+            Form::Whole(frame) => self.unit(&[rest.number], rest.from, &[], &frame),
         }
     }
 
-    /// A large file, with its old form where there is one. A patch is hardly ever longer than the
-    /// whole, so that it is not tried without.
-    fn stream(
+    /// Something large that has an old form: neither is ever in memory as a whole.
+    fn stream_patch(
         &mut self,
-        number: u32,
-        from: u64,
-        size: u64,
-        base: Option<(u32, &[u8])>,
+        rest: Rest,
+        base: u32,
+        file: BaseFile<'_>,
         reader: &mut dyn Read,
     ) -> io::Result<()> {
-        // With an old form, nearly all is found in it at the lowest level, too.
-        let max = if base.is_some() { LevelNow::LOWEST } else { LevelNow::LARGE };
-        let level = self.level.measure(self.out.waited, max);
-        let (bases, old) = base.map_or((vec![], &[][..]), |(base, old)| (vec![base], old));
-        match base {
-            Some(_) => self.sent.patched += 1,
-            None => self.sent.added += 1,
-        }
-        self.out.put(unit_head(&[number], from, &bases))?;
-        let pieces = PieceWriter { out: &mut self.out, buffer: Vec::new() };
-        let mut encoder = zip::encoder(pieces, level, old, size)?;
-        io::copy(reader, &mut encoder)?;
+        let stored = self.olds.stored(file.path, file.size, &file.hash);
+        let good = stored.into_iter().find_map(|stored| {
+            let (index, hash) = Index::of(&stored).ok()?;
+            (hash == file.hash).then_some((stored, index))
+        });
+        let Some((old, index)) = good else { return self.whole(rest, reader) };
+        let level = self.level.measure(self.out.waited, LevelNow::LARGE);
+        self.sent.patched += 1;
+        self.out.put(patch_head(rest, base))?;
+        let mut encoder = zip::plain(PieceWriter::new(&mut self.out), level)?;
+        matches::write(&old, &index, reader, &mut encoder)?;
         encoder.finish()?.end()
     }
 
@@ -447,10 +346,71 @@ impl Sender<'_> {
             false => self.sent.patched += count,
         }
         self.out.put(unit_head(objects, from, bases))?;
-        let mut pieces = PieceWriter { out: &mut self.out, buffer: Vec::new() };
+        let mut pieces = PieceWriter::new(&mut self.out);
         pieces.write_all(frame)?;
         pieces.end()
     }
+}
+
+/// What is to be sent of an object.
+#[derive(Clone, Copy)]
+struct Rest {
+    number: u32,
+    from: u64,
+    bytes: u64,
+}
+
+impl Rest {
+    fn is_small(self) -> bool {
+        self.from == 0 && self.bytes <= SMALL_BYTES
+    }
+}
+
+/// How a content with an old form is sent, compressed.
+enum Form {
+    /// As instructions.
+    Patch(Vec<u8>),
+    /// With the old form as reference.
+    Like(Vec<u8>),
+    Whole(Vec<u8>),
+}
+
+/// The shortest form. Long stretches in common are found quickly; the compressor, which finds short
+/// ones too, takes many times as long and is only asked where there may be any.
+fn shortest(level: i32, old: &[u8], content: &[u8]) -> io::Result<Form> {
+    let mut instructions = Vec::new();
+    let (index, _) = Index::of(&old)?;
+    let copied = matches::write(&old, &index, &mut &content[..], &mut instructions)?;
+    let new = content.len() - usize::try_from(copied).unwrap_or(0);
+    let form: fn(Vec<u8>) -> Form = if copied == 0 { Form::Whole } else { Form::Patch };
+    let frame = zip::compress(level, &[], if copied == 0 { content } else { &instructions })?;
+    // Noise to every compressor, as pictures and sounds are, or hardly anything at all.
+    if new < content.len() / 16 || frame.len() > new - new / 50 {
+        return Ok(form(frame));
+    }
+    let like = zip::compress(level, old, content)?;
+    Ok(if frame.len() <= like.len() { form(frame) } else { Form::Like(like) })
+}
+
+/// As `io::copy`, with room for whole blocks of a decoder.
+fn pass_on(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&buffer[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn patch_head(rest: Rest, base: u32) -> Vec<u8> {
+    let mut head = vec![PATCH];
+    wire::put_number(&mut head, rest.number.into());
+    wire::put_number(&mut head, rest.from);
+    wire::put_number(&mut head, base.into());
+    head
 }
 
 fn unit_head(objects: &[u32], from: u64, bases: &[u32]) -> Vec<u8> {

@@ -4,6 +4,7 @@
 //! header  "entrthin", version (u16), tree (32 bytes), base tree (32 bytes)
 //! copy    1, object, base file
 //! data    2, count of objects, each object, offset, count of base files, each base file, pieces
+//! patch   4, object, offset, base file, pieces: the instructions of `patch.rs`, without a base
 //! pieces  length (1 to PIECE_BYTES_MAX), so many bytes; again and again; 0. Together one zstd frame
 //! end     3
 //! ```
@@ -22,6 +23,7 @@ pub(super) const MAGIC: &[u8; 8] = b"entrthin";
 pub(super) const COPY: u8 = 1;
 pub(super) const DATA: u8 = 2;
 pub(super) const END: u8 = 3;
+pub(super) const PATCH: u8 = 4;
 /// The longest piece in bytes.
 pub(super) const PIECE_BYTES_MAX: usize = 64 * 1024;
 /// The most objects, and the most base files, of one unit.

@@ -17,6 +17,16 @@ fn window_log(bytes: u64) -> u32 {
     (u64::BITS - bytes.saturating_sub(1).leading_zeros()).clamp(10, WINDOW_LOG_MAX)
 }
 
+/// An encoder without a base, of content whose length is not known yet.
+pub(super) fn plain<W: Write>(
+    out: W,
+    level: i32,
+) -> io::Result<zstd::stream::write::Encoder<'static, W>> {
+    let mut encoder = zstd::stream::write::Encoder::new(out, level)?;
+    encoder.include_checksum(false)?;
+    Ok(encoder)
+}
+
 /// An encoder of `size` bytes that may refer to `base`, into `out`.
 pub(super) fn encoder<'a, W: Write>(
     out: W,
@@ -53,12 +63,12 @@ type Frame<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
 /// A decoder of one frame.
 pub(super) type Decoder<'a, R> = zstd::stream::read::Decoder<'a, BufReader<Frame<R>>>;
 
-/// A decoder of the frame in `from`, which must hold exactly `size` bytes and need no more memory
-/// than `base` and they do. `hash` names it in errors.
+/// A decoder of the frame in `from`, which must hold exactly `size` bytes (where it has to be known)
+/// and need no more memory than `base` and they do. `hash` names it in errors.
 pub(super) fn decoder<'a, R: Read>(
     mut from: R,
     base: &'a [u8],
-    size: u64,
+    size: Option<u64>,
     hash: Hash,
 ) -> Result<Decoder<'a, R>, BadThin> {
     let damaged = |error| BadThin::Damaged(hash, error);
@@ -68,12 +78,12 @@ pub(super) fn decoder<'a, R: Read>(
     if header.dictionary != 0 {
         return Err(BadThin::Dictionary(header.dictionary));
     }
-    if header.content != Some(size) {
-        return Err(BadThin::Size { hash, found: header.content.unwrap_or(0), expected: size });
+    if let Some(expected) = size.filter(|size| header.content != Some(*size)) {
+        return Err(BadThin::Size { hash, found: header.content.unwrap_or(0), expected });
     }
     let log = match base.len() as u64 {
         0 => PLAIN_LOG_MAX,
-        base => window_log(base + size).max(PLAIN_LOG_MAX),
+        base => window_log(base + size.unwrap_or(0)).max(PLAIN_LOG_MAX),
     };
     let (found, max) = (header.held_bytes(), 1 << log);
     if found > max {
