@@ -76,6 +76,11 @@ pub fn thin(fixture: &Fixture, bytes: &[u8]) {
     }
 }
 
+/// Instructions as they arrive, and those that are found for two contents: `bytes` are both.
+pub fn patch(bytes: &[u8]) {
+    thin::fuzz_patch(bytes);
+}
+
 /// A small real package, the tree that it builds upon, and a good stream of it.
 pub struct Fixture {
     _dir: tempfile::TempDir,
@@ -222,5 +227,10 @@ mod tests {
         let tar = zstd::decode_all(&fixture.archive[..]).unwrap();
         try_all(5, 300, &tar, |tar| archive(&zstd::encode_all(tar, 1).unwrap()));
         try_all(6, 500, &fixture.stream, |bytes| thin(&fixture, bytes));
+        let mut numbers = Numbers(7);
+        let old: Vec<u8> = (0..900).map(|_| u8::try_from(numbers.below(256)).unwrap()).collect();
+        let instructions = [5, b'n', b'e', b'w', b'e', b'r', 100, 7, 0, 200, 1, 0x80, 5];
+        let both = [&900_u16.to_le_bytes()[..], &old, &instructions, &old[300..]].concat();
+        try_all(8, 500, &both, patch);
     }
 }

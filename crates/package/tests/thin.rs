@@ -2,102 +2,19 @@
 //! that an enemy sends is believed.
 #![allow(clippy::unwrap_used, reason = "a test stops where something goes wrong")]
 
+#[macro_use]
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use common::{Game, game, quiet, scanned, write};
+use common::ship::{GO, Ship, noise, ship};
+use common::{Game, game, quiet, write};
 use entracte_model::manifest::Entry;
 use entracte_model::{Hash, Manifest};
-use entracte_package::archive::{Archive, BadArchive, Verified};
-use entracte_package::thin::{
-    self, BadThin, Inbox, Level, Offer, Olds, Parcel, Received, Sent, Wants,
-};
+use entracte_package::archive::BadArchive;
+use entracte_package::thin::{self, BadThin, Inbox, Level, Offer, Olds, Parcel, Sent, Wants};
 use entracte_package::{PackageError, archive};
-
-static GO: AtomicBool = AtomicBool::new(false);
-
-/// A packed game, and the machine that is to have it.
-struct Ship {
-    game: Game,
-    archive: Archive,
-    base: Manifest,
-}
-
-fn ship(game: Game) -> Ship {
-    let packed = game.pack();
-    let archive = game.open(&packed.archive).unwrap();
-    let base = scanned(&game.live);
-    Ship { game, archive, base }
-}
-
-impl Ship {
-    fn verified(&self) -> &Verified {
-        self.archive.verified()
-    }
-
-    fn inbox_dir(&self) -> PathBuf {
-        self.game.path("inbox")
-    }
-
-    fn inbox(&self) -> Inbox {
-        Inbox::open(&self.inbox_dir(), self.verified(), &self.base).unwrap()
-    }
-
-    fn olds(&self) -> Olds {
-        Olds::none().tree(&self.game.live)
-    }
-
-    fn stream_with(&self, wants: &Wants, mut olds: Olds) -> (Vec<u8>, Sent) {
-        let parcel =
-            Parcel { archive: &self.archive, base: &self.base, wants, level: Level::Fixed(3) };
-        let mut out = Vec::new();
-        let sent = thin::send(&parcel, &mut olds, &mut out, &mut quiet(), &GO).unwrap();
-        (out, sent)
-    }
-
-    fn stream(&self, wants: &Wants) -> (Vec<u8>, Sent) {
-        self.stream_with(wants, self.olds())
-    }
-
-    fn receive(&self, inbox: &mut Inbox, bytes: &[u8]) -> Result<Received, PackageError> {
-        let mut from = bytes;
-        let received = inbox.receive(&mut from, &self.game.live, &mut quiet(), &GO);
-        received.inspect(|received| {
-            assert_eq!(received.bytes + from.len() as u64, bytes.len() as u64);
-        })
-    }
-
-    /// What arrived is a package, and the file that is made of it is the one that was packed, to the
-    /// byte.
-    fn finished_is_the_same(&self, inbox: Inbox) {
-        let (arrived, file) = (self.game.path("arrived"), self.game.path("saved.tar.zst"));
-        inbox.finish(&arrived).unwrap();
-        let archive = archive::open(&arrived, &self.game.trusted).unwrap();
-        archive.verify_all(&mut quiet()).unwrap();
-        archive.save(&file, &mut quiet()).unwrap();
-        assert_eq!(fs::read(&file).unwrap(), fs::read(self.archive.path()).unwrap());
-        archive::open(&file, &self.game.trusted).unwrap().verify_all(&mut quiet()).unwrap();
-    }
-
-    fn refused(&self, bytes: &[u8]) -> BadThin {
-        let _ = fs::remove_dir_all(self.inbox_dir());
-        match self.receive(&mut self.inbox(), bytes).expect_err("the stream was taken") {
-            PackageError::Thin(bad) => bad,
-            other => panic!("expected a bad stream, found {other:?}"),
-        }
-    }
-}
-
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    let mut noise = vec![0; bytes];
-    hasher.finalize_xof().fill(&mut noise);
-    noise
-}
 
 /// A game with large files too: patched, moved, new, one of them nothing like its old form.
 fn large() -> Game {
@@ -387,12 +304,6 @@ fn wants_of_a_hostile_receiver() {
     }
 }
 
-/// A stream as an enemy would write it: a good header, then `units`.
-fn forged(ship: &Ship, units: &[u8]) -> Vec<u8> {
-    let (good, _) = ship.stream(&Wants::default());
-    [&good[..good.len() - 1], units].concat()
-}
-
 fn frame(content: &[u8], with: impl FnOnce(&mut zstd::Encoder<'_, Vec<u8>>)) -> Vec<u8> {
     let mut encoder = zstd::Encoder::new(Vec::new(), 3).unwrap();
     encoder.set_pledged_src_size(Some(content.len() as u64)).unwrap();
@@ -412,13 +323,6 @@ fn data(number: u8, frame: &[u8]) -> Vec<u8> {
     unit
 }
 
-macro_rules! refused_as {
-    ($error:expr, $($pattern:tt)+) => {
-        let error = $error;
-        assert!(matches!(&error, $($pattern)+), "{error:?}");
-    };
-}
-
 #[test]
 fn headers_and_numbers_of_an_enemy() {
     let ship = ship(game());
@@ -432,22 +336,22 @@ fn headers_and_numbers_of_an_enemy() {
     refused_as!(edited(8), BadThin::Format(3));
     refused_as!(edited(10), BadThin::OtherTree { .. });
     refused_as!(edited(42), BadThin::OtherBase { .. });
-    refused_as!(ship.refused(&forged(&ship, &[9])), BadThin::Unit(9));
-    refused_as!(ship.refused(&forged(&ship, &[1, 120, 0])), BadThin::NoObject(120));
-    refused_as!(ship.refused(&forged(&ship, &[1, 0, 120])), BadThin::NoBase(120));
+    refused_as!(ship.refused(&ship.forged(&[9])), BadThin::Unit(9));
+    refused_as!(ship.refused(&ship.forged(&[1, 120, 0])), BadThin::NoObject(120));
+    refused_as!(ship.refused(&ship.forged(&[1, 0, 120])), BadThin::NoBase(120));
     // A copy of another content than the object's.
-    refused_as!(ship.refused(&forged(&ship, &[1, 0, 0])), BadThin::Content(_));
-    refused_as!(ship.refused(&forged(&ship, &[0x02, 0])), BadThin::Group(0));
-    refused_as!(ship.refused(&forged(&ship, &[2, 0xFF, 0xFF, 3])), BadThin::Group(65_535));
-    refused_as!(ship.refused(&forged(&ship, &[2, 1, 0, 0, 0xFF, 0xFF, 3])), BadThin::Group(_));
-    refused_as!(ship.refused(&forged(&ship, &[2, 1, 0, 7])), BadThin::Offset { found: 7, .. });
-    refused_as!(ship.refused(&forged(&ship, &[2, 2, 0, 0, 0, 0])), BadThin::NotWanted(_));
-    refused_as!(ship.refused(&forged(&ship, &[2, 1, 0, 0, 1, 99])), BadThin::NoBase(99));
-    refused_as!(ship.refused(&forged(&ship, &[0x01; 1])), BadThin::Truncated);
+    refused_as!(ship.refused(&ship.forged(&[1, 0, 0])), BadThin::Content(_));
+    refused_as!(ship.refused(&ship.forged(&[0x02, 0])), BadThin::Group(0));
+    refused_as!(ship.refused(&ship.forged(&[2, 0xFF, 0xFF, 3])), BadThin::Group(65_535));
+    refused_as!(ship.refused(&ship.forged(&[2, 1, 0, 0, 0xFF, 0xFF, 3])), BadThin::Group(_));
+    refused_as!(ship.refused(&ship.forged(&[2, 1, 0, 7])), BadThin::Offset { found: 7, .. });
+    refused_as!(ship.refused(&ship.forged(&[2, 2, 0, 0, 0, 0])), BadThin::NotWanted(_));
+    refused_as!(ship.refused(&ship.forged(&[2, 1, 0, 0, 1, 99])), BadThin::NoBase(99));
+    refused_as!(ship.refused(&ship.forged(&[0x01; 1])), BadThin::Truncated);
     let endless = [&[1][..], &[0xFF; 12]].concat();
-    refused_as!(ship.refused(&forged(&ship, &endless)), BadThin::Number);
+    refused_as!(ship.refused(&ship.forged(&endless)), BadThin::Number);
     let piece = [2, 1, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0x7F];
-    refused_as!(ship.refused(&forged(&ship, &piece)), BadThin::Piece { .. });
+    refused_as!(ship.refused(&ship.forged(&piece)), BadThin::Piece { .. });
 }
 
 #[test]
@@ -457,7 +361,7 @@ fn data_of_an_enemy() {
     let object = first.objects().get(0).unwrap();
     let right = ship.archive.document("2-first.down.sql").unwrap();
     assert_eq!(Hash::of(&right), object.hash, "documents come first, by name");
-    let unit = |frame: &[u8]| ship.refused(&forged(&ship, &data(0, frame)));
+    let unit = |frame: &[u8]| ship.refused(&ship.forged(&data(0, frame)));
     let good = frame(&right, |_| {});
 
     refused_as!(unit(b"PK\x03\x04 this is a zip and no zstd"), BadThin::Damaged(..));
@@ -481,7 +385,7 @@ fn data_of_an_enemy() {
     refused_as!(unit(&dictionary), BadThin::Dictionary(7));
     // The same object twice.
     let twice = [data(0, &good), data(0, &good)].concat();
-    refused_as!(ship.refused(&forged(&ship, &twice)), BadThin::NotWanted(_));
+    refused_as!(ship.refused(&ship.forged(&twice)), BadThin::NotWanted(_));
     // Nothing of all that was left behind under the name of an object.
     let _ = fs::remove_dir_all(ship.inbox_dir());
     assert_eq!(ship.inbox().wants().bytes(first.objects()), first.wants().bytes(first.objects()));

@@ -187,18 +187,10 @@ pub fn receive(args: &[String]) -> Result<(), String> {
     let mut from = BufReader::with_capacity(64 * 1024, std::io::stdin());
     let offer = Offer::from_bytes(&take(&mut from)?).map_err(|error| error.to_string())?;
     let verified = offer.verify(&trusted).map_err(say)?;
-    let started = std::time::Instant::now();
     let mut inbox = Inbox::open(&place.join("inbox"), &verified, &base(place)?).map_err(say)?;
     let wants = serde_json::to_vec(&inbox.wants()).map_err(|error| error.to_string())?;
     put(&mut std::io::stdout(), &wants)?;
     inbox.receive(&mut from, there, &mut |_| {}, &GO).map_err(say)?;
-    let received = started.elapsed();
     inbox.finish(&place.join("arrived")).map_err(say)?;
-    let synced = started.elapsed() - received;
-    eprintln!(
-        "  (ours at the other end: received in {:.2} s, synced in {:.2} s)",
-        received.as_secs_f64(),
-        synced.as_secs_f64()
-    );
     put(&mut std::io::stdout(), b"done")
 }

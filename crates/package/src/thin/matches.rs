@@ -34,6 +34,9 @@ const HELD_BYTES: usize = 256 * 1024;
 const FIRST_BYTES: usize = 4 * 1024;
 /// How many places are looked at for one hash.
 const PROBES: usize = 8;
+/// Bits of the filter for each place: nearly all hashes are of nothing, and which are not must be
+/// foreseen by the processor.
+const FILTER_BITS: usize = 16;
 
 /// A content that can be read anywhere.
 pub(super) trait Old {
@@ -90,6 +93,8 @@ pub(super) struct Index {
     step: u64,
     /// Upper half of a window's hash, and its number plus one; 0 is none.
     slots: Vec<(u32, u32)>,
+    /// One bit for each hash that may be known.
+    filter: Vec<u64>,
     shift: u32,
 }
 
@@ -99,8 +104,14 @@ impl Index {
         let step = (old.size() / WINDOWS).next_power_of_two();
         let step = step.clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
         let windows = usize::try_from(old.size() / step + 1).unwrap_or(usize::MAX);
-        let slots = (2 * windows).next_power_of_two();
-        let mut index = Self { step, slots: vec![(0, 0); slots], shift: 64 - slots.ilog2() };
+        let slots = (2 * windows).next_power_of_two().max(64 / FILTER_BITS);
+        let bits = slots * FILTER_BITS;
+        let mut index = Self {
+            step,
+            slots: vec![(0, 0); slots],
+            filter: vec![0; bits / 64],
+            shift: 64 - bits.ilog2(),
+        };
         let mut hasher = blake3::Hasher::new();
         let length = usize::try_from(old.size()).unwrap_or(READ_BYTES).clamp(1, READ_BYTES);
         let mut buffer = vec![0; length];
@@ -122,6 +133,8 @@ impl Index {
     }
 
     fn put(&mut self, hash: u64, number: u32) {
+        let bit = self.bit(hash);
+        self.filter[bit / 64] |= 1 << (bit % 64);
         let (tag, first, mask) = self.place(hash);
         for probe in 0..PROBES {
             let slot = &mut self.slots[(first + probe) & mask];
@@ -138,6 +151,12 @@ impl Index {
 
     /// Where in the old content a window of this hash begins, perhaps.
     fn get(&self, hash: u64) -> Option<u64> {
+        let bit = self.bit(hash);
+        if self.filter[bit / 64] & (1 << (bit % 64)) == 0 { None } else { self.find(hash) }
+    }
+
+    #[inline(never)]
+    fn find(&self, hash: u64) -> Option<u64> {
         let (tag, first, mask) = self.place(hash);
         for probe in 0..PROBES {
             match self.slots[(first + probe) & mask] {
@@ -149,11 +168,14 @@ impl Index {
         None
     }
 
-    fn place(&self, hash: u64) -> (u32, usize, usize) {
+    fn bit(&self, hash: u64) -> usize {
         // The lower bits depend on the last bytes only: all are mixed (Fibonacci hashing).
-        let mixed = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift;
-        let first = usize::try_from(mixed).unwrap_or(0);
-        (u32::try_from(hash >> 32).unwrap_or(0), first, self.slots.len() - 1)
+        usize::try_from(hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift).unwrap_or(0)
+    }
+
+    fn place(&self, hash: u64) -> (u32, usize, usize) {
+        let tag = u32::try_from(hash >> 32).unwrap_or(0);
+        (tag, self.bit(hash) / FILTER_BITS, self.slots.len() - 1)
     }
 }
 
@@ -349,4 +371,133 @@ fn alike(a: &[u8], b: &[u8]) -> usize {
     let same: usize = whole.map(|(a, _)| a.len()).sum();
     let rest = a[same..].iter().zip(&b[same..]);
     same + rest.take_while(|(a, b)| a == b).count()
+}
+
+/// The instructions that make `new` of `old`, which are tried out, and how much they copy.
+#[cfg(any(test, feature = "fuzz"))]
+fn tried(old: &[u8], new: &[u8]) -> (Vec<u8>, u64) {
+    let (index, hash) = Index::of(&old).expect("memory can be read");
+    assert_eq!(hash, Hash::of(old));
+    let mut out = Vec::new();
+    let copied = write(&old, &index, &mut &new[..], &mut out).expect("memory can be written");
+    let (made, rest) = made(old, &out, new.len() as u64);
+    assert!(made == new, "another content was made");
+    assert!(rest.expect("an end").is_empty());
+    (out, copied)
+}
+
+/// What `instructions` make of `old`, up to `left` bytes, and what is behind them.
+#[cfg(any(test, feature = "fuzz"))]
+fn made<'i>(
+    old: &[u8],
+    instructions: &'i [u8],
+    left: u64,
+) -> (Vec<u8>, Result<&'i [u8], super::BadThin>) {
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(old).expect("it can be written");
+    let hash = Hash::of(old);
+    let mut patched = patch::Patched::new(instructions, (&file, old.len() as u64), hash, left);
+    let mut made = Vec::new();
+    // What is wrong with them shows in what was made.
+    let _ = patched.read_to_end(&mut made);
+    (made, patched.end())
+}
+
+/// Two contents, of which the first two bytes of `bytes` tell where the second begins; and the second
+/// as instructions.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let Some((length, both)) = bytes.split_first_chunk::<2>() else { return };
+    let (old, new) = both.split_at(both.len().min(u16::from_le_bytes(*length).into()));
+    tried(old, new);
+    let left = 2 * bytes.len() as u64;
+    assert!(made(old, new, left).0.len() as u64 <= left);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// xorshift64*: the same numbers in every run.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            let number = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16;
+            usize::try_from(number % end as u64).unwrap()
+        }
+
+        fn bytes(&mut self, count: usize, kinds: usize) -> Vec<u8> {
+            (0..count).map(|_| u8::try_from(self.below(kinds)).unwrap()).collect()
+        }
+    }
+
+    #[test]
+    fn whatever_was_edited_comes_back_and_little_else_is_said() {
+        let mut numbers = Numbers(7);
+        for round in 0..60 {
+            // Noise, and text of few letters, in which short stretches are everywhere.
+            let kinds = [256, 4][round % 2];
+            let length = 20_000 + numbers.below(1_500_000);
+            let old = numbers.bytes(length, kinds);
+            let mut new = old.clone();
+            let (mut said, edits) = (0, 1 + numbers.below(12));
+            for _ in 0..edits {
+                let (at, count) = (numbers.below(new.len()), numbers.below(3_000));
+                match numbers.below(4) {
+                    0 => drop(new.drain(at..(at + count).min(new.len()))),
+                    1 => new.rotate_left(at),
+                    kind => {
+                        let end = if kind == 2 { at } else { (at + count).min(new.len()) };
+                        new.splice(at..end, numbers.bytes(count, kinds));
+                        said += count;
+                    }
+                }
+            }
+            let (out, _) = tried(&old, &new);
+            // Between two edits that are closer than a step and a window nothing is found, and
+            // every turn and every cut may cost as much.
+            let step = (length as u64 / WINDOWS).next_power_of_two().max(STEP_BYTES_MIN);
+            let around = 2 * (edits + 1) * (usize::try_from(step).unwrap() + WINDOW + 16);
+            assert!(out.len() < said + around, "round {round}: {} for {said}", out.len());
+        }
+    }
+
+    #[test]
+    fn contents_that_have_nothing_or_everything_in_common() {
+        let mut numbers = Numbers(8);
+        let noise = numbers.bytes(700_000, 256);
+        let other = numbers.bytes(700_000, 256);
+        let zeros = vec![0; 900_000];
+        let beat = noise[..5_000].repeat(100);
+        for old in [&noise[..], &zeros, &beat, b"", b"short", &noise[..WINDOW]] {
+            for new in
+                [&noise[..], &other, &zeros, &zeros[1..], &beat[77..], b"", b"x", &noise[1..]]
+            {
+                tried(old, new);
+            }
+        }
+        assert_eq!(tried(&noise, &noise), (tried(&noise, &noise).0, 700_000));
+        assert!(tried(&noise, &noise).0.len() < 10);
+        assert_eq!(tried(&noise, &other).1, 0);
+        assert!(tried(&zeros, &zeros).0.len() < 10);
+    }
+
+    #[test]
+    fn an_old_content_that_changes_meanwhile_gives_no_error_here() {
+        // What is copied is only said; that it is right is looked at where it is made.
+        let mut numbers = Numbers(9);
+        let mut file = tempfile::tempfile().unwrap();
+        let noise = numbers.bytes(600_000, 256);
+        file.write_all(&noise).unwrap();
+        let stored = Stored { file: file.try_clone().unwrap(), from: 0, size: 600_000 };
+        let (index, _) = Index::of(&stored).unwrap();
+        file.set_len(1_000).unwrap();
+        let mut out = Vec::new();
+        let copied = write(&stored, &index, &mut &noise[..], &mut out).unwrap();
+        assert!(copied <= 1_000 && out.len() > 599_000);
+    }
 }

@@ -37,6 +37,8 @@ mod zip;
 
 pub use bad::BadThin;
 pub use inbox::{Inbox, Received};
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use matches::fuzz as fuzz_patch;
 pub use objects::{Object, Objects, Wants};
 pub use offer::Offer;
 pub use olds::Olds;

@@ -17,7 +17,10 @@ pub(super) fn channel() -> (Out, Receiver<Vec<u8>>) {
 }
 
 /// Writes what comes, until the other end is gone.
-pub(super) fn write_all(waiting: &Receiver<Vec<u8>>, out: &mut (dyn Write + Send)) -> io::Result<()> {
+pub(super) fn write_all(
+    waiting: &Receiver<Vec<u8>>,
+    out: &mut (dyn Write + Send),
+) -> io::Result<()> {
     while let Ok(piece) = waiting.recv() {
         out.write_all(&piece)?;
     }

@@ -99,7 +99,6 @@ fn size(base: &BaseFiles<'_>, number: u32) -> u64 {
 /// Whether looking through the old file is worth it: a short content of a huge one is as quickly
 /// sent.
 fn patchable(base: &BaseFiles<'_>, number: u32, size: u64) -> bool {
-    base.get(number).is_some_and(|file| {
-        file.size > 0 && (file.size <= BASE_BYTES_MAX || file.size / 8 <= size)
-    })
+    base.get(number)
+        .is_some_and(|file| file.size > 0 && (file.size <= BASE_BYTES_MAX || file.size / 8 <= size))
 }

@@ -221,7 +221,9 @@ impl Taker<'_> {
         match (patched.fault.take(), outcome) {
             (None, Ok(())) => {}
             (Some(Fault::Bad(bad)), _) => return Err(bad.into()),
-            (Some(Fault::Unreadable(error)), _) => return Err(error).at("read", file.path.as_ref()),
+            (Some(Fault::Unreadable(error)), _) => {
+                return Err(error).at("read", file.path.as_ref());
+            }
             (Some(Fault::OtherOld), _) => {
                 self.discard(number, &object.hash)?;
                 return Ok(false);

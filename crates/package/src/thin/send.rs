@@ -269,13 +269,7 @@ impl Sender<'_> {
     }
 
     /// Something whose old form is in memory.
-    fn like(
-        &mut self,
-        rest: Rest,
-        base: u32,
-        old: &[u8],
-        reader: &mut dyn Read,
-    ) -> io::Result<()> {
+    fn like(&mut self, rest: Rest, base: u32, old: &[u8], reader: &mut dyn Read) -> io::Result<()> {
         if rest.is_small() && old.len() as u64 <= SMALL_BYTES {
             self.patches.objects.push(rest.number);
             self.patches.bases.push(base);
