@@ -10,6 +10,7 @@ pub(crate) mod layout;
 pub(crate) mod loose;
 pub(crate) mod reading;
 pub(crate) mod record;
+pub(crate) mod small;
 mod tar;
 pub(crate) mod walk;
 
@@ -249,8 +250,9 @@ impl Archive {
             }
             None => {
                 let Verified { record, text, signature, .. } = &self.verified;
-                let place = |_: &str, hash: &Hash| loose::place(&self.path, hash);
-                tarball::write(&Head { text, signature }, &place, record, &part, progress)?;
+                let folder = loose::Folder::open(&self.path)?;
+                let content = |_: &str, hash: &Hash, size| folder.content(hash, size);
+                tarball::write(&Head { text, signature }, &content, record, &part, progress)?;
             }
         }
         fs::rename(&part, into).at("rename", &part)?;

@@ -145,8 +145,11 @@ pub fn write(
     let archive_part = part_of(&archive);
     let archive_scrap = Scrap::new(&archive_part);
     let head = tarball::Head { text: &text, signature: &signature };
-    let place = |name: &str, _: &Hash| part.join(name);
-    let archive_bytes = tarball::write(&head, &place, &record, &archive_part, progress)?;
+    let content = |name: &str, _: &Hash, _| -> Result<Box<dyn std::io::Read>, PackageError> {
+        let path = part.join(name);
+        Ok(Box::new(fs::File::open(&path).at("open", &path)?))
+    };
+    let archive_bytes = tarball::write(&head, &content, &record, &archive_part, progress)?;
     source::sync_all(&part)?;
     take_place(&part, &folder)?;
     scrap.keep();

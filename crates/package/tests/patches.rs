@@ -2,17 +2,19 @@
 //! and neither side holds them in memory.
 #![allow(clippy::unwrap_used, reason = "a test stops where something goes wrong")]
 
-#[macro_use]
 mod common;
+#[macro_use]
+#[path = "common/ship.rs"]
+mod ship;
 
 use std::fs;
 
-use common::ship::{Ship, noise, ship};
 use common::{Game, Variant, game, write};
 use entracte_model::Hash;
 use entracte_model::manifest::Entry;
 use entracte_package::PackageError;
 use entracte_package::thin::{BadThin, Inbox, Objects, Olds};
+use ship::{Ship, noise, ship};
 
 /// A large file of the game.
 const PACK: &str = "data/world.pak";

@@ -2,19 +2,20 @@
 //! that an enemy sends is believed.
 #![allow(clippy::unwrap_used, reason = "a test stops where something goes wrong")]
 
-#[macro_use]
 mod common;
+#[macro_use]
+#[path = "common/ship.rs"]
+mod ship;
 
 use std::fs;
 use std::sync::atomic::AtomicBool;
 
-use common::ship::{GO, Ship, noise, ship};
 use common::{Game, game, quiet, write};
-use entracte_model::manifest::Entry;
 use entracte_model::{Hash, Manifest};
 use entracte_package::archive::BadArchive;
 use entracte_package::thin::{self, BadThin, Inbox, Level, Offer, Olds, Parcel, Sent, Wants};
 use entracte_package::{PackageError, archive};
+use ship::{GO, Ship, noise, ship};
 
 /// A game with large files too: patched, moved, new, one of them nothing like its old form.
 fn large() -> Game {
@@ -122,34 +123,35 @@ fn a_package_that_was_being_finished_is_taken_up_again_and_an_earlier_one_replac
 
 #[test]
 fn an_arrived_package_is_believed_no_more_than_a_file() {
-    let ship = ship(game());
+    let ship = ship(large());
     let mut inbox = ship.inbox();
     let (bytes, _) = ship.stream(&inbox.wants());
     ship.receive(&mut inbox, &bytes).unwrap();
     ship.finished_is_the_same(inbox);
     let arrived = ship.game.path("arrived");
     let open = || archive::open(&arrived, &ship.game.trusted);
-    let record = &ship.verified().record;
-    let (path, hash) = (record.delta.put.iter())
-        .find_map(|(path, entry)| match entry {
-            Entry::File { hash, size, .. } if *size > 0 => Some((path, *hash)),
-            _ => None,
-        })
-        .unwrap();
-    let place = arrived.join(hash.to_string());
-    let good = fs::read(&place).unwrap();
     let verified = || open().unwrap().verify_all(&mut quiet());
-    let wrong = |outcome: Result<(), PackageError>| {
-        let name = format!("source/{path}");
-        match outcome {
-            Err(PackageError::Archive(BadArchive::Content(found))) => assert_eq!(found, name),
-            other => panic!("{other:?}"),
-        }
+    let wrong = |outcome: Result<(), PackageError>| match outcome {
+        Err(PackageError::Archive(BadArchive::Content(found))) => found,
+        other => panic!("{other:?}"),
     };
+    // One content has a file of its own, one is among the small ones.
+    let place = arrived.join(Hash::of(&noise(5, 500_000)).to_string());
+    let good = fs::read(&place).unwrap();
     for bad in [&good[1..], &[&good[..], b"more"].concat(), b""] {
         fs::write(&place, bad).unwrap();
-        wrong(verified());
+        assert_eq!(wrong(verified()), "source/assets/new.bin");
     }
+    fs::write(&place, &good).unwrap();
+    let small = fs::read(arrived.join("small")).unwrap();
+    let mut bad = small.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    fs::write(arrived.join("small"), &bad).unwrap();
+    assert!(wrong(verified()).starts_with("source/"));
+    fs::write(arrived.join("small"), &small[..small.len() - 1]).unwrap();
+    assert!(matches!(verified(), Err(PackageError::Io { doing: "open", .. })));
+    fs::write(arrived.join("small"), &small).unwrap();
+
     // A link is not followed, not even to the right content.
     fs::write(arrived.join("aside"), &good).unwrap();
     fs::remove_file(&place).unwrap();
@@ -172,6 +174,29 @@ fn an_arrived_package_is_believed_no_more_than_a_file() {
     assert!(matches!(open(), Err(PackageError::Archive(BadArchive::TooLong { .. }))));
     fs::remove_file(arrived.join("release.json")).unwrap();
     assert!(matches!(open(), Err(PackageError::Io { doing: "open", .. })));
+}
+
+#[test]
+fn small_objects_of_another_package_go_and_damaged_ones_are_fetched_again() {
+    let ship = ship(large());
+    let mut inbox = ship.inbox();
+    let (bytes, _) = ship.stream(&inbox.wants());
+    ship.receive(&mut inbox, &bytes).unwrap();
+    drop(inbox);
+    let place = ship.inbox_dir().join("small");
+    let good = fs::read(&place).unwrap();
+    let foreign = [&Hash::of(b"x").0[..], &[1, 0, 0, 0], b"x"].concat();
+    fs::write(&place, [&good[..], &foreign].concat()).unwrap();
+    assert!(ship.inbox().wants().is_empty());
+    assert_eq!(fs::metadata(&place).unwrap().len(), good.len() as u64);
+    let mut bad = fs::read(&place).unwrap();
+    bad[40] ^= 1;
+    fs::write(&place, &bad).unwrap();
+    let mut inbox = ship.inbox();
+    assert_eq!(inbox.wants().len(), 1);
+    let (bytes, _) = ship.stream(&inbox.wants());
+    ship.receive(&mut inbox, &bytes).unwrap();
+    ship.finished_is_the_same(inbox);
 }
 
 #[test]
@@ -405,10 +430,12 @@ fn one_flipped_bit_or_a_cut_anywhere_never_makes_a_wrong_object() {
         for entry in fs::read_dir(ship.inbox_dir()).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            if !name.ends_with(".part") {
+            if !name.ends_with(".part") && name != "small" {
                 assert_eq!(Hash::of(&fs::read(&path).unwrap()).to_string(), name, "byte {at}");
             }
         }
+        // What is right is found again, and nothing else was taken.
+        assert_eq!(ship.inbox().wants().missing, inbox.wants().missing, "byte {at}");
         // Whatever happened, the rest can still be fetched.
         for _ in 0..3 {
             let wants = inbox.wants();

@@ -1,13 +1,14 @@
 //! A package as a folder, the form in which one arrives: record, signature, and each content once,
-//! under its hash. What it holds is read as distrustfully as what a file holds.
+//! under its hash or among the small ones. What it holds is read as distrustfully as what a file
+//! holds.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::Path;
 
 use entracte_model::record::Record;
 use entracte_model::{Hash, RelPath};
 
+use super::small::{self, Small};
 use super::walk::{self, Flow, Item, Visit};
 use super::{BadArchive, RECORD_BYTES_MAX, Verified, layout, lies_in_sql};
 use crate::beneath::Root;
@@ -32,37 +33,55 @@ fn small(root: &Root, name: &str, max: u64) -> Result<Vec<u8>, PackageError> {
     }
 }
 
-/// Where in `folder` a content lies.
-pub(crate) fn place(folder: &Path, hash: &Hash) -> PathBuf {
-    folder.join(hash.to_string())
+/// The contents in a folder.
+pub(crate) struct Folder {
+    root: Root,
+    small: Option<Small>,
+}
+
+impl Folder {
+    pub(crate) fn open(path: &Path) -> Result<Self, PackageError> {
+        let root = Root::open(path)?;
+        let name: RelPath = small::NAME.parse().expect("the name is a path");
+        let small = match root.stat(&name)? {
+            Some(_) => Some(Small::of(root.read(&name)?, &root.full(&name))?),
+            None => None,
+        };
+        Ok(Self { root, small })
+    }
+
+    /// A content, perhaps: whoever reads it compares its hash. At most one byte more than there
+    /// should be: a file that is too long is seen, and not read to its end.
+    pub(crate) fn content(
+        &self,
+        hash: &Hash,
+        size: u64,
+    ) -> Result<Box<dyn Read + '_>, PackageError> {
+        if let Some(content) = self.small.as_ref().and_then(|small| small.content(hash)) {
+            return Ok(Box::new(content));
+        }
+        let rel: RelPath = hash.to_string().parse().expect("a hash's digits are a path");
+        Ok(Box::new(self.root.read(&rel)?.take(size.saturating_add(1))))
+    }
 }
 
 /// Gives each thing that the record lists to `visit`, in the order of an archive.
 pub(super) fn walk(
-    folder: &Path,
+    path: &Path,
     verified: &Verified,
     visit: &mut Visit<'_>,
 ) -> Result<(), PackageError> {
-    let root = Root::open(folder)?;
+    let folder = Folder::open(path)?;
     for item in items(&verified.record) {
-        let flow = match walk::expected(item) {
-            Some((size, hash)) => {
-                let mut content = content(&root, &hash, size)?;
-                walk::one(item, &mut content, &place(folder, &hash), &name(item), visit)?
-            }
-            None => walk::one(item, &mut std::io::empty(), folder, &name(item), visit)?,
+        let mut content: Box<dyn Read> = match walk::expected(item) {
+            Some((size, hash)) => folder.content(&hash, size)?,
+            None => Box::new(io::empty()),
         };
-        if flow == Flow::Enough {
+        if walk::one(item, &mut content, path, &name(item), visit)? == Flow::Enough {
             break;
         }
     }
     Ok(())
-}
-
-/// One byte more than there should be: a file that is too long is seen, and not read to its end.
-fn content(root: &Root, hash: &Hash, size: u64) -> Result<std::io::Take<File>, PackageError> {
-    let rel: RelPath = hash.to_string().parse().expect("a hash in hexadecimal digits is a path");
-    Ok(root.read(&rel)?.take(size.saturating_add(1)))
 }
 
 fn items(record: &Record) -> impl Iterator<Item = Item<'_>> {

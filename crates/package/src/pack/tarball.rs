@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use entracte_model::Hash;
 use entracte_model::manifest::Entry;
@@ -27,24 +27,25 @@ pub(crate) struct Head<'a> {
     pub signature: &'a str,
 }
 
-/// Where a content is, by its name in the package and its hash.
-pub(crate) type Place<'a> = dyn Fn(&str, &Hash) -> PathBuf + 'a;
+/// Opens a content, by its name in the package, its hash and its size.
+pub(crate) type Contents<'a> =
+    dyn Fn(&str, &Hash, u64) -> Result<Box<dyn io::Read + 'a>, PackageError> + 'a;
 
 struct Tarball<'a, W: Write> {
     tar: tar::Builder<W>,
-    place: &'a Place<'a>,
+    contents: &'a Contents<'a>,
     /// The name of everything's folder, `v1.1.0`.
     top: String,
     mtime_s: u64,
     archive: &'a Path,
 }
 
-/// Writes the archive of what `place` holds to `archive` and syncs it. Gives its size in bytes.
-pub(crate) fn write(
+/// Writes the archive of what `contents` opens to `archive` and syncs it. Gives its size in bytes.
+pub(crate) fn write<'a>(
     head: &Head<'_>,
-    place: &Place<'_>,
+    contents: &'a Contents<'a>,
     record: &Record,
-    archive: &Path,
+    archive: &'a Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<u64, PackageError> {
     let file = File::create(archive).at("create", archive)?;
@@ -55,7 +56,7 @@ pub(crate) fn write(
     };
     let mut tarball = Tarball {
         tar: tar::Builder::new(encoder().at("compress", archive)?),
-        place,
+        contents,
         top: record.version.folder(),
         mtime_s: u64::try_from(record.created.0.div_euclid(1_000)).unwrap_or(0),
         archive,
@@ -157,9 +158,8 @@ impl<W: Write> Tarball<'_, W> {
         (size, hash): (u64, Hash),
         exec: bool,
     ) -> Result<(u64, Hash), PackageError> {
-        let path = (self.place)(name, &hash);
-        let file = File::open(&path).at("open", &path)?;
-        let mut reader = HashRead::new(io::Read::take(file, size));
+        let content = (self.contents)(name, &hash, size)?;
+        let mut reader = HashRead::new(io::Read::take(content, size));
         let mut header = self.header(EntryType::Regular, if exec { 0o755 } else { 0o644 }, size);
         let in_tar = format!("{}/{name}", self.top);
         self.tar.append_data(&mut header, in_tar, &mut reader).at("write", self.archive)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -10,13 +10,15 @@ use entracte_model::{Hash, Manifest};
 
 use super::{BadThin, Objects, Wants};
 use crate::PackageError;
-use crate::archive::{Verified, layout, loose};
+use crate::archive::small::{self, Small};
+use crate::archive::{Verified, layout};
 use crate::error::At;
 use crate::files::{hash_into, sync_above};
 
 const PART: &str = ".part";
 
-/// The receiving side of one package: a folder of objects by hash, and parts of them.
+/// The receiving side of one package: a folder of objects by hash, parts of them, and one file with
+/// all small ones.
 ///
 /// It is durable from [`Inbox::finish`] on. A crash before that can cost what arrived and was not
 /// written to the disk yet; what stays of it is read again by the next [`Inbox::open`], and only what
@@ -29,6 +31,7 @@ pub struct Inbox {
     /// By number: whether the object is here, or how many bytes of it.
     pub(super) state: Vec<State>,
     pub(super) drifted: BTreeSet<u32>,
+    pub(super) small: Small,
 }
 
 /// How much of an object is here.
@@ -74,7 +77,9 @@ impl Inbox {
         let objects = Objects::of(&verified.record);
         let state = vec![State::Part(0); objects.len()];
         let (dir, verified, base) = (dir.to_owned(), verified.clone(), base.clone());
-        let mut inbox = Self { dir, verified, base, objects, state, drifted: BTreeSet::new() };
+        let small = kept(&dir, &objects)?;
+        let drifted = BTreeSet::new();
+        let mut inbox = Self { dir, verified, base, objects, state, drifted, small };
         inbox.take_up()?;
         Ok(inbox)
     }
@@ -113,6 +118,7 @@ impl Inbox {
             let path = self.dir.join(name);
             fs::write(&path, bytes).at("write", &path)?;
         }
+        self.small.trim()?;
         // One call for the whole file system, instead of one for each of thousands of files.
         let dir = File::open(&self.dir).at("open the folder", &self.dir)?;
         rustix::fs::syncfs(&dir).at("sync the file system of", &self.dir)?;
@@ -128,7 +134,7 @@ impl Inbox {
     }
 
     pub(super) fn place(&self, hash: &Hash) -> PathBuf {
-        loose::place(&self.dir, hash)
+        self.dir.join(hash.to_string())
     }
 
     pub(super) fn part(&self, hash: &Hash) -> PathBuf {
@@ -137,12 +143,18 @@ impl Inbox {
 
     /// Looks at what is in the folder.
     fn take_up(&mut self) -> Result<(), PackageError> {
+        for number in self.small.hashes().filter_map(|hash| self.objects.number(hash)) {
+            self.state[number as usize] = State::Here;
+        }
         for entry in fs::read_dir(&self.dir).at("read the folder", &self.dir)? {
             let entry = entry.at("read the folder", &self.dir)?;
             let path = entry.path();
             let foreign = || PackageError::from(BadThin::Foreign(self.dir.clone()));
             let name = entry.file_name();
             let name = name.to_str().ok_or_else(foreign)?;
+            if name == small::NAME {
+                continue;
+            }
             if name == layout::RECORD || name == layout::SIGNATURE {
                 // Of a package that was being finished, perhaps another one.
                 fs::remove_file(&path).at("remove", &path)?;
@@ -189,4 +201,39 @@ impl Inbox {
         }
         Ok(right)
     }
+}
+
+/// The small objects that an earlier transfer left in `dir`. If anything else is among them, the file
+/// is made anew: under another name, and renamed, so that a crash costs nothing of it.
+fn kept(dir: &Path, objects: &Objects) -> Result<Small, PackageError> {
+    let path = dir.join(small::NAME);
+    let open = |path: &Path, anew| {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(anew);
+        options.open(path).at("open", path)
+    };
+    let found = Small::of(open(&path, false)?, &path)?;
+    let mut good = Vec::new();
+    for hash in found.hashes() {
+        let size = objects.number(hash).and_then(|number| objects.get(number));
+        let size = size.map(|object| object.size);
+        let Some(mut content) = found.content(hash) else { continue };
+        let (length, is) = hash_into(&mut content, |_| Ok(()), &path)?;
+        if is == *hash && size == Some(length) {
+            good.push(*hash);
+        }
+    }
+    if good.len() == found.hashes().count() {
+        return Ok(found);
+    }
+    let part = dir.join(format!("{}{PART}", small::NAME));
+    let mut anew = Small::of(open(&part, true)?, &part)?;
+    for hash in good {
+        let Some(mut content) = found.content(&hash) else { continue };
+        let mut bytes = Vec::new();
+        content.read_to_end(&mut bytes).at("read", &path)?;
+        anew.add(hash, &bytes)?;
+    }
+    fs::rename(&part, &path).at("rename", &part)?;
+    Ok(anew)
 }

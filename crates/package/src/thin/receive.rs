@@ -1,7 +1,7 @@
 //! The receiving side of a stream: every number, size and window is checked before it is used.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +13,7 @@ use super::patch::{Fault, Patched};
 use super::wire::{COPY, DATA, END, GROUP_MAX, PATCH, Reader};
 use super::{BASE_BYTES_MAX, BadThin, Inbox, Object, Received, zip};
 use crate::archive::reading::FromStart;
+use crate::archive::small;
 use crate::beneath::Root;
 use crate::error::At;
 use crate::files::{CHUNK_BYTES, Sparse, hash_into};
@@ -101,6 +102,16 @@ impl Taker<'_> {
         let Some(mut source) = self.live.as_ref().and_then(|live| live.read(file.path).ok()) else {
             return self.drifted(&[base], 1);
         };
+        if object.size <= small::BYTES_MAX {
+            let mut content = Vec::new();
+            let limited = &mut Read::by_ref(&mut source).take(object.size + 1);
+            limited.read_to_end(&mut content).at("read", file.path.as_ref())?;
+            if (content.len() as u64, Hash::of(&content)) != (object.size, object.hash) {
+                return self.drifted(&[base], 1);
+            }
+            self.received.copied += 1;
+            return self.keep(number, object, &content);
+        }
         let part = self.inbox.part(&object.hash);
         self.inbox.state[number as usize] = State::Part(0);
         let mut target = File::create(&part).at("create", &part)?;
@@ -121,6 +132,14 @@ impl Taker<'_> {
         Ok(())
     }
 
+    /// Puts a small object, whose hash is right, to the others.
+    fn keep(&mut self, number: u32, object: Object, content: &[u8]) -> Result<(), PackageError> {
+        self.inbox.small.add(object.hash, content)?;
+        self.inbox.state[number as usize] = State::Here;
+        self.done += object.size;
+        Ok(())
+    }
+
     fn complete(&mut self, number: u32, object: Object) -> Result<(), PackageError> {
         let (part, place) = (self.inbox.part(&object.hash), self.inbox.place(&object.hash));
         fs::rename(&part, &place).at("rename", &part)?;
@@ -132,7 +151,10 @@ impl Taker<'_> {
     fn discard(&mut self, number: u32, hash: &Hash) -> Result<(), PackageError> {
         let part = self.inbox.part(hash);
         self.inbox.state[number as usize] = State::Part(0);
-        fs::remove_file(&part).at("remove", &part)
+        match fs::remove_file(&part) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).at("remove", &part),
+            _ => Ok(()),
+        }
     }
 
     fn data(&mut self, reader: &mut Reader<'_>) -> Result<(), PackageError> {
@@ -336,6 +358,33 @@ impl Taker<'_> {
         }
     }
 
+    /// Takes a small object from `decoder`. If it is cut off, what came of it is kept for the next
+    /// connection; a crash costs the little that is in memory.
+    fn write_small(
+        &mut self,
+        number: u32,
+        object: Object,
+        decoder: &mut dyn Read,
+    ) -> Result<(), PackageError> {
+        let mut content = Vec::new();
+        let outcome = decoder.take(object.size).read_to_end(&mut content);
+        let found = content.len() as u64;
+        if found < object.size {
+            if found > 0 && fs::write(self.inbox.part(&object.hash), &content).is_ok() {
+                self.inbox.state[number as usize] = State::Part(found);
+            }
+            return Err(match outcome {
+                Ok(_) => BadThin::Size { hash: object.hash, found, expected: object.size },
+                Err(error) => BadThin::Damaged(object.hash, error),
+            }
+            .into());
+        }
+        if Hash::of(&content) != object.hash {
+            return Err(BadThin::Content(object.hash).into());
+        }
+        self.keep(number, object, &content)
+    }
+
     /// Writes one object from `decoder`, behind what is here of it.
     fn write(
         &mut self,
@@ -344,6 +393,9 @@ impl Taker<'_> {
         offset: u64,
         decoder: &mut dyn Read,
     ) -> Result<(), PackageError> {
+        if object.size <= small::BYTES_MAX && offset == 0 {
+            return self.write_small(number, object, decoder);
+        }
         let path = self.inbox.part(&object.hash);
         let mut hasher = blake3::Hasher::new();
         let mut options = OpenOptions::new();
@@ -371,7 +423,7 @@ impl Taker<'_> {
                     return Err(BadThin::Size { hash: object.hash, found, expected }.into());
                 }
                 Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(BadThin::Damaged(object.hash, error).into()),
             };
             hasher.update(&buffer[..count]);

@@ -12,13 +12,13 @@ use super::outgoing::{self, LevelNow, Out, PieceWriter};
 use super::pairs::{self, BaseFile, BaseFiles, Pair};
 use super::wire::{self, CONNECTION, COPY, DATA, END, GROUP_MAX, PATCH};
 use super::{Object, Objects, Olds, Wants, zip};
-use crate::archive::{Archive, Flow, Item};
+use crate::archive::{Archive, Flow, Item, small};
 use crate::error::At;
 use crate::files::CHUNK_BYTES;
 use crate::{PackageError, Progress};
 
-/// Contents up to this size go together with others in one frame.
-const SMALL_BYTES: u64 = 128 * 1024;
+/// Contents up to this size go together with others in one frame, and are kept together.
+const SMALL_BYTES: u64 = small::BYTES_MAX;
 /// What goes together, contents and their bases, in bytes.
 const GROUP_BYTES: u64 = 1024 * 1024;
 /// Above this size, in bytes, a content is never in memory as a whole, and is sent while it is being

@@ -1,9 +1,6 @@
 //! A game in two versions, a key, and the ways to pack and open.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-#[macro_use]
-pub mod ship;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

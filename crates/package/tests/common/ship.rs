@@ -1,4 +1,5 @@
 //! A package on its way through the thin stream.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use entracte_package::archive::{Archive, Verified};
 use entracte_package::thin::{self, BadThin, Inbox, Level, Olds, Parcel, Received, Sent, Wants};
 use entracte_package::{PackageError, archive};
 
-use super::{Game, quiet, scanned};
+use crate::common::{Game, quiet, scanned};
 
 macro_rules! refused_as {
     ($error:expr, $($pattern:tt)+) => {
