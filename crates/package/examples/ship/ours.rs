@@ -13,8 +13,7 @@ use entracte_package::thin::{self, Inbox, Level, Offer, Olds, Parcel, Wants};
 use entracte_package::{PackageError, keys, pack, stage};
 
 use super::link::Link;
-use super::trees::Update;
-use super::{Cost, fresh, measure, same};
+use super::{Cost, measure, same};
 
 static GO: AtomicBool = AtomicBool::new(false);
 
@@ -31,29 +30,35 @@ pub fn scan(root: &Path, cache: &Path) -> u64 {
     scan::tree(root, &rules(true), Some(cache), &mut |_| {}).expect("the tree is scanned").hashed
 }
 
-/// Packs the update (not measured: it is made once and signed), ships it, and stages it.
-pub fn measured(_: &Update, place: &Path, link: Link) -> Cost {
-    let (old, new) = (place.join("old"), place.join("new"));
-    let there = fresh(&old, place, "there", true);
-    for name in ["dist", "inbox", "arrived"] {
-        let _ = std::fs::remove_dir_all(place.join(name));
-    }
+/// A packed update.
+pub struct Packed {
+    base: Manifest,
+    new: Manifest,
+}
+
+/// Packs the update of `place`; that is not measured, as it is made once and signed.
+pub fn packed(place: &Path) -> Packed {
     let desk = desk(place);
-    let (base, manifest) = (tree(&old), tree(&new));
+    let root = place.join("new");
+    let (base, new) = (tree(&place.join("old")), tree(&root));
     let text = serde_json::to_vec(&base).expect("a manifest has a JSON form");
     std::fs::write(place.join("base.json"), text).expect("the base manifest");
     let [before, version] = ["1.0", "1.1"].map(|text| text.parse().expect("a version"));
     let builds_upon = Base { version: before, manifest: base.hash() };
-    let request = pack::Request {
-        base: Some((builds_upon, &base)),
-        ..request(&desk, &new, &manifest, &version)
-    };
+    let request =
+        pack::Request { base: Some((builds_upon, &base)), ..request(&desk, &root, &new, &version) };
     pack::write(&request, &mut |_| {}).expect("it is packed");
+    Packed { base, new }
+}
+
+/// Ships it to the tree at `there`.
+pub fn measured(place: &Path, there: &Path, link: Link) -> Cost {
+    for name in ["inbox", "arrived"] {
+        let _ = std::fs::remove_dir_all(place.join(name));
+    }
     let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
-    command.arg("send").arg(place).arg(link.shell(place)).arg(&there);
-    let cost = measure("us", place, &mut command);
-    stage_and_compare(place, &base, &manifest, &there);
-    cost
+    command.arg("send").arg(place).arg(link.shell(place)).arg(there);
+    measure("us", place, &mut command)
 }
 
 /// Where packages of the bench go, and the key that signs them.
@@ -98,16 +103,16 @@ pub fn request<'a>(
     }
 }
 
-/// What arrived gives exactly the new tree.
-fn stage_and_compare(place: &Path, base: &Manifest, manifest: &Manifest, there: &Path) {
+/// What arrived gives exactly the new tree, staged beside the one at `there`.
+pub fn stage_and_compare(place: &Path, packed: &Packed, there: &Path) {
     let trusted = [std::fs::read_to_string(place.join("key.pub")).expect("the public key")];
     let archive = archive::open(&place.join("arrived"), &trusted).expect("the archive");
     let staged = place.join("staged");
     let request = stage::Request {
         live: there,
         staged: &staged,
-        base,
-        new: manifest,
+        base: &packed.base,
+        new: &packed.new,
         archive: &archive,
         persist: &[],
         persist_from: &place.join("shared"),

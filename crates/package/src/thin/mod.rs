@@ -21,6 +21,7 @@
 //! has numbers and sizes only from the signed record and from its own base manifest, and every
 //! allocation has a bound.
 
+mod ahead;
 mod bad;
 mod inbox;
 mod matches;

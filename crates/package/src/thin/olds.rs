@@ -1,6 +1,6 @@
 //! Where a sender has the contents of old versions from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use entracte_model::manifest::Entry;
 use entracte_model::{Hash, RelPath};
 
 use super::matches::{Old, Stored};
+use super::pairs::BaseFile;
 use crate::PackageError;
 use crate::archive::{Archive, Flow, Item};
 use crate::beneath::Root;
@@ -49,16 +50,14 @@ impl Olds {
     }
 
     /// Looks for all of `wanted` in the archives, in one pass over each.
-    pub(super) fn prepare(
+    pub(super) fn prepare<'a, 'f: 'a>(
         &mut self,
-        wanted: &HashMap<Hash, (&RelPath, u64)>,
+        wanted: impl Iterator<Item = &'a BaseFile<'f>>,
     ) -> Result<(), PackageError> {
-        let mut missing: HashMap<Hash, u64> = HashMap::new();
-        for (hash, (path, size)) in wanted {
-            if !self.trees.iter().any(|tree| has(tree, path, *size)) {
-                missing.insert(*hash, *size);
-            }
-        }
+        let in_trees =
+            |file: &BaseFile<'_>| self.trees.iter().any(|tree| has(tree, file.path, file.size));
+        let mut missing: HashSet<Hash> =
+            wanted.filter(|file| !in_trees(file)).map(|file| file.hash).collect();
         if missing.is_empty() || self.archives.is_empty() {
             return Ok(());
         }
@@ -71,7 +70,7 @@ impl Olds {
                 let Item::Source(_, Entry::File { size, hash, .. }) = item else {
                     return Ok(Flow::Next);
                 };
-                if missing.remove(hash).is_none() {
+                if !missing.remove(hash) {
                     return Ok(Flow::Next);
                 }
                 let sink = |chunk: &[u8]| file.write_all(chunk).at("write in", &place);

@@ -1,15 +1,16 @@
 //! The sending side: one pass over the archive, each wanted content in the shortest form.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use entracte_model::{Hash, Manifest, RelPath};
+use entracte_model::{Hash, Manifest};
 
-use super::matches::{self, Index};
+use super::ahead::{self, Ahead, OldForm};
+use super::matches::{self, Index, Stored};
 use super::outgoing::{self, LevelNow, Out, PieceWriter};
-use super::pairs::{self, BaseFile, BaseFiles, Pair};
+use super::pairs::{self, BaseFiles, Pair};
 use super::wire::{self, CONNECTION, COPY, DATA, END, GROUP_MAX, PATCH};
 use super::{Object, Objects, Olds, Wants, zip};
 use crate::archive::{Archive, Flow, Item, small};
@@ -21,9 +22,6 @@ use crate::{PackageError, Progress};
 const SMALL_BYTES: u64 = small::BYTES_MAX;
 /// What goes together, contents and their bases, in bytes.
 const GROUP_BYTES: u64 = 1024 * 1024;
-/// Above this size, in bytes, a content is never in memory as a whole, and is sent while it is being
-/// compressed.
-const STREAM_BYTES: u64 = 4 * 1024 * 1024;
 /// How hard to compress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
@@ -79,24 +77,26 @@ pub fn send(
     let pairs = pairs::find(&record.delta, &files, &wants.drifted);
     let todo: BTreeMap<u32, Object> =
         wants.numbers(&objects).filter_map(|number| Some((number, objects.get(number)?))).collect();
-    let mut patched: HashMap<Hash, (&RelPath, u64)> = HashMap::new();
-    for object in todo.values() {
-        if let Some(Pair::Patch(number)) = pairs.get(&object.hash)
-            && let Some(file) = files.get(*number)
+    let mut patched = BTreeMap::new();
+    for (number, object) in &todo {
+        if let Some(Pair::Patch(base)) = pairs.get(&object.hash)
+            && let Some(file) = files.get(*base)
         {
-            patched.insert(file.hash, (file.path, file.size));
+            patched.insert(*number, (*object, file));
         }
     }
-    olds.prepare(&patched)?;
+    olds.prepare(patched.values().map(|(_, file)| file))?;
+    let olds = &*olds;
     let (out_pieces, waiting) = outgoing::channel();
+    let (reader, ahead) = ahead::channel();
     std::thread::scope(|scope| {
+        scope.spawn(|| reader.all(&patched, olds));
         let writer = scope.spawn(move || outgoing::write_all(&waiting, out));
         let mut sender = Sender {
             objects: &objects,
-            files: &files,
             pairs: &pairs,
             wants,
-            olds,
+            ahead,
             total: wants.bytes(&objects),
             done: 0,
             left: todo.keys().copied().collect(),
@@ -131,10 +131,9 @@ struct Group {
 
 struct Sender<'a> {
     objects: &'a Objects,
-    files: &'a BaseFiles<'a>,
     pairs: &'a BTreeMap<Hash, Pair>,
     wants: &'a Wants,
-    olds: &'a Olds,
+    ahead: Ahead,
     total: u64,
     done: u64,
     /// What is still to be sent.
@@ -227,19 +226,16 @@ impl Sender<'_> {
         let from = self.wants.from.get(&number).copied().unwrap_or(0);
         io::copy(&mut reader.take(from), &mut io::sink()).at("read", connection)?;
         let base = match self.pairs.get(&object.hash) {
-            Some(Pair::Patch(base)) => self.files.get(*base).map(|file| (*base, file)),
+            Some(Pair::Patch(base)) => Some(*base),
             Some(Pair::Copy(_) | Pair::Add) | None => None,
         };
         let rest = Rest { number, from, bytes: object.size - from };
-        match base {
-            Some((base, file)) if object.size.max(file.size) > STREAM_BYTES => {
-                self.stream_patch(rest, base, file, reader)
+        match (base, base.and_then(|_| self.ahead.take(number))) {
+            (Some(base), Some(OldForm::Large(old, index))) => {
+                self.stream_patch(rest, base, (&old, &index), reader)
             }
-            Some((base, file)) => match self.olds.read(file.path, file.size, &file.hash) {
-                Some(old) => self.like(rest, base, &old, reader),
-                None => self.whole(rest, reader),
-            },
-            None => self.whole(rest, reader),
+            (Some(base), Some(OldForm::Held(old))) => self.like(rest, base, &old, reader),
+            (None, _) | (_, None) => self.whole(rest, reader),
         }
         .at("write to", connection)?;
         for patch in [false, true] {
@@ -298,20 +294,14 @@ impl Sender<'_> {
         &mut self,
         rest: Rest,
         base: u32,
-        file: BaseFile<'_>,
+        (old, index): (&Stored, &Index),
         reader: &mut dyn Read,
     ) -> io::Result<()> {
-        let stored = self.olds.stored(file.path, file.size, &file.hash);
-        let good = stored.into_iter().find_map(|stored| {
-            let (index, hash) = Index::of(&stored).ok()?;
-            (hash == file.hash).then_some((stored, index))
-        });
-        let Some((old, index)) = good else { return self.whole(rest, reader) };
         let level = self.level.measure(self.out.waited, LevelNow::LARGE);
         self.sent.patched += 1;
         self.out.put(patch_head(rest, base))?;
         let mut encoder = zip::plain(PieceWriter::new(&mut self.out), level)?;
-        matches::write(&old, &index, reader, &mut encoder)?;
+        matches::write(old, index, reader, &mut encoder)?;
         encoder.finish()?.end()
     }
 
