@@ -11,6 +11,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use entracte_testbed::postgres::Postgres;
 use small::{Small, said};
 
 /// Production is 1.0 with the script of 1.1 waiting; development's database is 1.1 and `more`.
@@ -61,6 +62,57 @@ fn forgotten_sql_is_found_proposed_and_packed_over_one_connection_a_command() {
     small.ok(&["deploy", "1.1", "--yes"]);
     let rows = sqlite3(&small.dev.join("../game.sqlite"), "SELECT title FROM songs WHERE id = 3");
     assert_eq!(rows, "The forgotten song\n");
+}
+
+#[test]
+fn forgotten_sql_of_a_postgresql_server_is_found_from_the_other_machine() {
+    let small = Small::start_far("1.1", &[]);
+    let postgres = Postgres::start();
+    let tables = "CREATE TABLE players (id SERIAL PRIMARY KEY, name TEXT NOT NULL);
+                  CREATE TABLE songs (id INTEGER PRIMARY KEY, title TEXT NOT NULL);
+                  INSERT INTO songs VALUES (1, 'The lantern');";
+    let script = "CREATE TABLE guilds (id INTEGER PRIMARY KEY, name VARCHAR(40) NOT NULL);\n";
+    let forgotten = "ALTER TABLE players ADD COLUMN title VARCHAR(40) DEFAULT 'a, b';
+                     CREATE INDEX by_name ON players (name);
+                     INSERT INTO songs VALUES (2, 'It is ''late''; go');";
+    for (name, sql) in [("inn", [tables, "", ""]), ("inn_dev", [tables, script, forgotten])] {
+        postgres.create_database(name, name, "x", "CREATEDB");
+        postgres.root(name).batch_execute(&sql.concat()).unwrap();
+    }
+    fs::write(small.dev.join("SQL/1.1-inn.sql"), script).unwrap();
+    let server = |database: &str| {
+        format!(
+            "engine = \"postgres\"\nsocket = {:?}\nport = {}\nuser = \"postgres\"\n\
+             database = {database:?}\n",
+            postgres.socket_dir(),
+            postgres.port()
+        )
+    };
+    let path = small.dev.join("entracte.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let sqlite = format!("engine = \"sqlite\"\npath = {:?}\n", small.dev.join("../game.sqlite"));
+    let sqlite = sqlite.replace("dev/../", "");
+    assert!(text.contains(&sqlite), "{text}");
+    let development = format!(
+        "\n[development]\nseed_tables = [\"songs\"]\n\n[development.database]\n{}",
+        server("inn_dev")
+    );
+    fs::write(&path, text.replacen(&sqlite, &server("inn"), 1) + &development).unwrap();
+
+    // Production still works with the configuration that it was given before.
+    let found = small.exits(3, &["diff"]);
+    assert!(found.contains("another configuration than this machine has"), "{found}");
+    small.ok(&["bootstrap"]);
+    let found = small.exits(3, &["diff"]);
+    assert!(!found.contains("another configuration"), "{found}");
+    for part in ["table players", "title", "by_name", "of songs"] {
+        assert!(found.contains(part), "{part}:\n{found}");
+    }
+    let proposed = small.run(&["diff", "--sql"]);
+    assert_eq!(proposed.status.code(), Some(0), "{}", said(&proposed));
+    fs::write(small.dev.join("SQL/1.1.1-forgotten.sql"), &proposed.stdout).unwrap();
+    let nothing = small.ok(&["diff"]);
+    assert!(nothing.contains("Nothing is forgotten"), "{nothing}");
 }
 
 #[test]

@@ -77,11 +77,20 @@ pub fn verify_record(
     Ok(Verified { record, key, text: text.to_vec(), signature: signature.to_owned() })
 }
 
+/// Whether `path` is a folder in which a package arrived, as far as its names tell.
+pub fn has_arrived(path: &Path) -> bool {
+    [layout::RECORD, layout::SIGNATURE, small::NAME].iter().all(|name| path.join(name).is_file())
+}
+
 /// Opens an archive and verifies its record against the `trusted` public keys.
 ///
 /// Whether the record fits this machine is not decided here: [`Record::judge`] does that.
 pub fn open(path: &Path, trusted: &[String]) -> Result<Archive, PackageError> {
     if path.is_dir() {
+        if !has_arrived(path) {
+            let (found, expected) = (path.display().to_string(), "a package's .tar.zst");
+            return Err(BadArchive::NotAPackage { found, expected }.into());
+        }
         let (text, signature) = loose::head(path)?;
         let verified = verify_record(&text, &signature, trusted)?;
         return Ok(Archive { file: None, path: path.to_owned(), verified });

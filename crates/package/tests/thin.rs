@@ -173,7 +173,11 @@ fn an_arrived_package_is_believed_no_more_than_a_file() {
     fs::write(arrived.join("release.json.minisig"), vec![b'R'; 100_000]).unwrap();
     assert!(matches!(open(), Err(PackageError::Archive(BadArchive::TooLong { .. }))));
     fs::remove_file(arrived.join("release.json")).unwrap();
-    assert!(matches!(open(), Err(PackageError::Io { doing: "open", .. })));
+    assert!(matches!(open(), Err(PackageError::Archive(BadArchive::NotAPackage { .. }))));
+    // Neither is the folder beside the archive, for people to read, one in which something arrived.
+    let readable = ship.archive.path().to_string_lossy().replace(".tar.zst", "");
+    let opened = archive::open(readable.as_ref(), &ship.game.trusted);
+    assert!(matches!(opened, Err(PackageError::Archive(BadArchive::NotAPackage { .. }))));
 }
 
 #[test]

@@ -168,7 +168,7 @@ pub fn find(config: &Config, wanted: Option<&str>) -> Result<PathBuf, Failure> {
     let dist = config.at(&config.file.source.dist);
     if let Some(wanted) = wanted {
         let path = Path::new(wanted);
-        if path.is_file() {
+        if path.is_file() || archive::has_arrived(path) {
             return Ok(path.to_owned());
         }
         let version: Version =

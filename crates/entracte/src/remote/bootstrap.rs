@@ -1,9 +1,8 @@
 //! Brings the program and the configuration to the machine of the game.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
+use entracte_host::wire::script::{self, Ended};
 use entracte_host::wire::ssh::quoted;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -73,9 +72,9 @@ fn there(far: &Far, sum: &str) -> Result<bool, Failure> {
         binary(far)
     );
     match ssh(far, &script, &[])? {
-        Ended::Well => Ok(true),
-        Ended::With(NOT_WHOLE, _) => Ok(false),
-        Ended::With(code, said) => Err(failure(far.at.explain(Some(code), &said))),
+        Ended { code: Some(0), .. } => Ok(true),
+        Ended { code: Some(NOT_WHOLE), .. } => Ok(false),
+        Ended { code, said } => Err(failure(far.at.explain(code, &said))),
     }
 }
 
@@ -92,13 +91,13 @@ fn bring(far: &Far, bytes: &[u8], sum: &str) -> Result<(), Failure> {
          sync \"$p\"; mv -f \"$p\" \"$b\"; sync \"$(dirname \"$b\")\""
     );
     match ssh(far, &script, bytes)? {
-        Ended::Well => Ok(()),
-        Ended::With(NOT_WHOLE, _) => Err(Failure::broken(format!(
+        Ended { code: Some(0), .. } => Ok(()),
+        Ended { code: Some(NOT_WHOLE), .. } => Err(Failure::broken(format!(
             "the program arrived damaged at {}; what was there is untouched",
             far.at.host
         ))
         .hint("try again")),
-        Ended::With(DOES_NOT_RUN, said) => Err(Failure::refused(format!(
+        Ended { code: Some(DOES_NOT_RUN), said } => Err(Failure::refused(format!(
             "this program does not run on {}: {}",
             far.at.host,
             said.lines().last().unwrap_or("it gave no reason")
@@ -106,38 +105,13 @@ fn bring(far: &Far, bytes: &[u8], sum: &str) -> Result<(), Failure> {
         .hint(
             "build it for that machine (`cargo build --release --target …`) and give it with --with",
         )),
-        Ended::With(code, said) => Err(failure(far.at.explain(Some(code), &said))),
+        Ended { code, said } => Err(failure(far.at.explain(code, &said))),
     }
 }
 
-enum Ended {
-    Well,
-    With(i32, String),
-}
-
-/// Runs a script of ours there, whatever the login shell is.
+/// Runs a script of ours there.
 fn ssh(far: &Far, script: &str, input: &[u8]) -> Result<Ended, Failure> {
-    let mut child = far
-        .at
-        .command(&format!("exec sh -c {}", quoted(script)))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| failure(entracte_host::wire::SshError::Start(error)))?;
-    let mut stdin = child.stdin.take().expect("it was asked for above");
-    let output = std::thread::scope(|scope| {
-        // A script that ended early says why; that its input was not taken says nothing.
-        scope.spawn(move || drop(stdin.write_all(input)));
-        child.wait_with_output()
-    })?;
-    match output.status.code() {
-        Some(0) => Ok(Ended::Well),
-        code => Ok(Ended::With(
-            code.unwrap_or(-1),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        )),
-    }
+    script::run(&far.at, script, input).map_err(failure)
 }
 
 fn hex(bytes: &[u8]) -> String {

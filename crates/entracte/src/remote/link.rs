@@ -25,6 +25,8 @@ pub struct Remote {
     config: Option<Hash>,
     fixed: bool,
     machine: String,
+    /// Whether it was said that the configuration there is another one.
+    noted: bool,
     /// Holds the excerpt of the store for as long as this lives.
     pub(super) dir: tempfile::TempDir,
 }
@@ -37,7 +39,7 @@ impl Remote {
             return Err(failure(link.unexpected("a welcome", &welcome)));
         };
         let (project, dir) = (project.to_owned(), tempfile::tempdir()?);
-        Ok(Self { far, project, link, config, fixed, machine: host, dir })
+        Ok(Self { far, project, link, config, fixed, machine: host, noted: false, dir })
     }
 
     /// The machine, as the user calls it.
@@ -92,9 +94,9 @@ impl Remote {
         }
     }
 
-    /// Says so where the configuration there is another one.
-    pub fn note_configuration(&self) {
-        if !self.is_configured() {
+    /// Says so, once, where the configuration there is another one.
+    pub fn note_configuration(&mut self) {
+        if !self.is_configured() && !std::mem::replace(&mut self.noted, true) {
             out::note(format!(
                 "note: {} works with another configuration than this machine has; `entracte \
                  bootstrap` and `entracte deploy` bring it",

@@ -118,7 +118,11 @@ pub fn compare(
     scripts: &[Script],
 ) -> Result<Option<Asked>, Failure> {
     let Some(far) = far(app, config)? else { return Ok(None) };
-    with_link(app, config, far, |remote| remote.compare(question, scripts)).map(Some)
+    with_link(app, config, far, |remote| {
+        remote.note_configuration();
+        remote.compare(question, scripts)
+    })
+    .map(Some)
 }
 
 /// What was changed by hand in production, where it is elsewhere.

@@ -8,6 +8,7 @@
 pub mod frame;
 pub mod greeting;
 pub mod message;
+pub mod script;
 pub mod ssh;
 
 pub use frame::{Frame, WireError};
@@ -16,4 +17,4 @@ pub use message::{Ask, Tell};
 pub use ssh::{Connection, Destination, SshError};
 
 /// The protocol that this program speaks.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;

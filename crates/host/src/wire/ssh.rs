@@ -263,7 +263,7 @@ impl Connection {
     /// # Errors
     /// Whatever keeps the machine from being reached, and a program that does not fit.
     pub fn open(at: &Destination, script: &str) -> Result<Self, SshError> {
-        Self::open_within(at, script, if at.batch { GREETING_MS_MAX.0 } else { GREETING_MS_MAX.1 })
+        Self::open_within(at, script, greeting_ms_max(at))
     }
 
     fn open_within(at: &Destination, script: &str, wait_ms: u64) -> Result<Self, SshError> {
@@ -484,7 +484,13 @@ fn no_greeting(
     }
 }
 
-fn no_answer(at: &Destination, mut child: Child, wait_ms: u64) -> SshError {
+/// How long a login may take, in milliseconds.
+pub(super) fn greeting_ms_max(at: &Destination) -> u64 {
+    if at.batch { GREETING_MS_MAX.0 } else { GREETING_MS_MAX.1 }
+}
+
+/// Ends an ssh that does not come as far as the other program.
+pub(super) fn no_answer(at: &Destination, mut child: Child, wait_ms: u64) -> SshError {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
         // One that asks for a password gives the terminal back as it was.

@@ -21,15 +21,19 @@ fn a_machine_that_falls_silent_while_ssh_logs_in_is_not_waited_for_for_ever() {
     let port = listener.local_addr().unwrap().port();
     let server = std::thread::spawn(move || {
         use std::io::Write;
-        let mut stream = listener.accept().unwrap().0;
-        stream.write_all(b"SSH-2.0-silent\r\n").unwrap();
-        // Until the other side is gone.
-        let _ = stream.read_to_end(&mut vec![]);
+        for _ in 0..2 {
+            let mut stream = listener.accept().unwrap().0;
+            stream.write_all(b"SSH-2.0-silent\r\n").unwrap();
+            // Until the other side is gone.
+            let _ = stream.read_to_end(&mut vec![]);
+        }
     });
     let options = vec!["HostName=127.0.0.1".into(), format!("Port={port}")];
     let at = Destination { options, ..at() };
     let error = Connection::open_within(&at, "entracte agent", 1_000).unwrap_err();
     assert!(error.is_lost(), "it is tried again: {error}");
+    let error = crate::wire::script::run_within(&at, "true", b"input", 1_000).unwrap_err();
+    assert!(error.is_lost(), "{error}");
     server.join().unwrap();
 }
 
