@@ -14,7 +14,7 @@ use crate::beneath::Root;
 use crate::error::At;
 use crate::scan::{self, Rules};
 use crate::stage::copying::Likeness;
-use crate::{PackageError, archive};
+use crate::{PackageError, Progress, archive};
 
 /// What a repair did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,9 +32,10 @@ pub fn tree(
     expected: &Manifest,
     skip: &[RelPath],
     cache: Option<&Path>,
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<BTreeMap<RelPath, Change>, PackageError> {
     let rules = Rules { ignore_files: false, skip: skip.to_vec(), file_bytes_max: u64::MAX };
-    let real = scan::tree(root, &rules, cache, &mut |_| {})?.manifest;
+    let real = scan::tree(root, &rules, cache, progress)?.manifest;
     let mut changes = expected.changes_to(&real);
     changes.retain(|path, change| {
         let skipped = skip.iter().any(|skip| path.is_within(skip));
@@ -68,7 +69,7 @@ pub fn heal(
     trees: &[Tree<'_>],
     skip: &[RelPath],
 ) -> Result<Healed, PackageError> {
-    let mut left = tree(root, expected, skip, None)?;
+    let mut left = tree(root, expected, skip, None, &mut |_| {})?;
     let handle = Root::open(root)?;
     let likeness = Likeness::of(root)?;
     let mut healed = Healed::default();

@@ -281,7 +281,7 @@ fn persistent_paths_become_links_and_no_package_may_hold_them() {
     let staged = game.path("staged");
     assert_eq!(fs::read_to_string(staged.join("data/uploads/a.png")).unwrap(), "a player's");
     assert!(stage::probe(&staged, &new, &persist).unwrap());
-    assert!(verify::tree(&staged, &new, &persist, None).unwrap().is_empty());
+    assert!(verify::tree(&staged, &new, &persist, None, &mut quiet()).unwrap().is_empty());
     stage::remove(&staged).unwrap();
     assert_eq!(fs::read_to_string(shared.join("data/uploads/a.png")).unwrap(), "a player's");
 
@@ -381,7 +381,7 @@ fn a_tree_is_healed_from_its_packages_and_extra_files_are_only_told() {
     fs::remove_file(game.dev.join("lib/same.php")).unwrap();
     fs::remove_dir_all(game.dev.join("moved")).unwrap();
     write(&game.dev, "shell.php", "extra");
-    let changes = verify::tree(&game.dev, &expected, &[], None).unwrap();
+    let changes = verify::tree(&game.dev, &expected, &[], None, &mut quiet()).unwrap();
     assert_eq!(changes.len(), 7, "{changes:?}");
     let healed = verify::heal(&game.dev, &expected, &[&update], &[], &[]).unwrap();
     assert_eq!(healed.left.len(), 2, "{:?}", healed.left);

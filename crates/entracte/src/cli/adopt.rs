@@ -9,7 +9,7 @@ use std::process::Command;
 use entracte_model::manifest::{Change, Entry};
 use entracte_model::record::Base;
 use entracte_model::{Hash, Manifest, RelPath};
-use entracte_package::{scan, verify};
+use entracte_package::{Progress, scan, verify};
 use entracte_release::{Store, Target};
 use serde_json::json;
 
@@ -80,7 +80,7 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     let base = store.manifest(&held.base.manifest)?;
     let seen = match remote::edits(app, &config, &base)? {
         Some(seen) => seen,
-        None => look_at(&target, &base)?,
+        None => look_at(&target, &base, &mut app.meter().of("reading"))?,
     };
     let edits = judge(&config, seen, &base)?;
     if edits.changes.is_empty() {
@@ -127,11 +127,15 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// What differs in the production of this machine from what it is known to hold.
-pub fn look_at(target: &Target, base: &Manifest) -> Result<Seen, Failure> {
+pub fn look_at(
+    target: &Target,
+    base: &Manifest,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Seen, Failure> {
     let (outside, cache) = (target.outside(), target.scan_cache());
-    let changes = verify::tree(&target.root, base, &outside, Some(&cache))?;
+    let changes = verify::tree(&target.root, base, &outside, Some(&cache), progress)?;
     let rules = scan::Rules { ignore_files: false, skip: outside, file_bytes_max: u64::MAX };
-    let production = scan::tree(&target.root, &rules, Some(&cache), &mut |_| {})?.manifest;
+    let production = scan::tree(&target.root, &rules, Some(&cache), progress)?.manifest;
     Ok(Seen { changes, production, root: target.root.clone() })
 }
 

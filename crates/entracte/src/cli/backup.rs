@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use entracte_backup::{BackupError, Kind, Reason, Repository, Snapshot};
 use entracte_model::gate::Phase;
-use entracte_model::journal::Fault;
 use entracte_model::time::{human_bytes, human_ms};
 use entracte_release::{Store, Target, backups};
 use serde_json::json;
@@ -15,7 +13,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::App;
 use crate::exit::{Exit, Failure, of_fault};
-use crate::report::{Rate, out};
+use crate::report::out;
 
 /// Back up, list backups, prove one by restoring it, or write one out
 #[derive(Debug, clap::Args)]
@@ -67,9 +65,8 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
         What::List => list(app, &target),
         What::Check { id } => check(app, &target, id.as_deref()),
         What::Restore { id, into: Some(into), .. } => {
-            let meter = Meter::new(app);
-            let restored = backups::extract(&target, id, into, &mut meter.heard());
-            let (snapshot, into) = meter.end(restored)?;
+            let restored = backups::extract(&target, id, into, &mut app.meter().heard());
+            let (snapshot, into) = restored.map_err(|fault| of_fault(&fault))?;
             let text = format!(
                 "{} {} into {}",
                 app.paint.good("Restored"),
@@ -83,42 +80,6 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     }
 }
 
-/// How far it has come, in one line that is written again and again, where somebody looks.
-struct Meter {
-    bar: indicatif::ProgressBar,
-}
-
-impl Meter {
-    fn new(app: &App) -> Self {
-        let bar = match app.paint.terminal && !app.global.json && !app.global.quiet {
-            true => indicatif::ProgressBar::new_spinner(),
-            false => indicatif::ProgressBar::hidden(),
-        };
-        bar.enable_steady_tick(Duration::from_millis(120));
-        Self { bar }
-    }
-
-    fn heard(&self) -> impl FnMut(u64, u64, &str, &str) {
-        let bar = self.bar.clone();
-        let (mut rate, mut at_work_on) = (Rate::default(), String::new());
-        move |done, total, unit, note| {
-            if note != at_work_on {
-                // Another part has another speed.
-                (rate, at_work_on) = (Rate::default(), note.to_owned());
-            }
-            bar.set_message(match (done, total) {
-                (0, 0) => note.to_owned(),
-                _ => rate.text(done, total, unit, note),
-            });
-        }
-    }
-
-    fn end<T>(&self, result: Result<T, Fault>) -> Result<T, Failure> {
-        self.bar.finish_and_clear();
-        result.map_err(|fault| of_fault(&fault))
-    }
-}
-
 fn now(app: &App, target: &Target) -> Result<Exit, Failure> {
     let store = Store::open_to_read(&target.store())?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -127,12 +88,16 @@ fn now(app: &App, target: &Target) -> Result<Exit, Failure> {
         signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
-    let meter = Meter::new(app);
-    let taken = backups::take(target, store.as_ref(), Reason::Manual, &stop, &mut meter.heard());
-    let taken = meter.end(taken).map_err(|failure| match stop.load(Ordering::SeqCst) {
-        true => Failure::broken("stopped as asked: the backup that was being taken does not count")
-            .hint("earlier ones are whole; the next one removes what this one left"),
-        false => failure,
+    let taken =
+        backups::take(target, store.as_ref(), Reason::Manual, &stop, &mut app.meter().heard());
+    let taken = taken.map_err(|fault| of_fault(&fault)).map_err(|failure| {
+        match stop.load(Ordering::SeqCst) {
+            true => {
+                Failure::broken("stopped as asked: the backup that was being taken does not count")
+                    .hint("earlier ones are whole; the next one removes what this one left")
+            }
+            false => failure,
+        }
     })?;
     for snapshot in &taken {
         let text = format!(
@@ -176,9 +141,8 @@ fn restore_live(app: &App, target: &Target, id: &str, yes: bool) -> Result<Exit,
         }
     }
     let store = Store::open_to_read(&target.store())?;
-    let meter = Meter::new(app);
-    let restored = backups::restore_live(target, store.as_ref(), id, &mut meter.heard());
-    let (snapshot, before) = meter.end(restored)?;
+    let restored = backups::restore_live(target, store.as_ref(), id, &mut app.meter().heard());
+    let (snapshot, before) = restored.map_err(|fault| of_fault(&fault))?;
     let text = format!(
         "{} {} into the database; what was there before is backup {}.\nThe gate is still closed: \
          look at the game as a tester (`entracte gate pass`), then `entracte gate open`.",
@@ -247,8 +211,8 @@ fn check(app: &App, target: &Target, id: Option<&str>) -> Result<Exit, Failure> 
     }
     // Beside the repository: a temporary folder in memory would not hold a game's database.
     let dir = tempfile::Builder::new().prefix("check-").tempdir_in(&target.state)?;
-    let meter = Meter::new(app);
-    let proof = meter.end(backups::check(target, dir.path(), id, &mut meter.heard()))?;
+    let proof = backups::check(target, dir.path(), id, &mut app.meter().heard())
+        .map_err(|fault| of_fault(&fault))?;
     let text = match &proof {
         Some(proof) => format!(
             "{} the repository is whole; {} restores in {}: {}, {} rows, {}",

@@ -77,7 +77,7 @@ pub fn run(app: &App, args: &Args) -> Result<Exit, Failure> {
     }
     let start_at = at.map(|at| at.of(&target, &plan)).transpose()?;
     confirm(app, args, &plan)?;
-    let kept = bring(&judged, &target)?;
+    let kept = bring(app, &judged, &target)?;
     let plan = deployment(&target, &store, &open(&kept, &target)?)?;
     store.create_release(&plan, now(), start_at)?;
     store.keep_fragments(plan.id, &judged.record().fragments)?;
@@ -252,7 +252,7 @@ pub fn agreed(question: &str) -> Result<bool, Failure> {
 
 /// Brings the package to where the target keeps its packages, whole or not at all. One that arrived
 /// by a connection is not needed any more then: sent again, it is found where it is kept.
-fn bring(package: &Archive, target: &Target) -> Result<std::path::PathBuf, Failure> {
+fn bring(app: &App, package: &Archive, target: &Target) -> Result<std::path::PathBuf, Failure> {
     let kept = target.package(&package.record().version);
     if package.path() == kept {
         return Ok(kept);
@@ -261,7 +261,7 @@ fn bring(package: &Archive, target: &Target) -> Result<std::path::PathBuf, Failu
         std::fs::create_dir_all(folder)?;
     }
     // The old package of the same version, if a failed attempt left one, is replaced whole.
-    package.save(&kept, &mut |_| {})?;
+    package.save(&kept, &mut app.meter().of("keeping the package"))?;
     if package.path().starts_with(target.incoming()) {
         std::fs::remove_dir_all(package.path())?;
     }

@@ -83,7 +83,7 @@ impl Draft {
             }
         };
         let root = config.source_dir();
-        let (scan, mut findings) = scan_tree(config, target, &root)?;
+        let (scan, mut findings) = scan_tree(app, config, target, &root)?;
         // What a scan cannot tell for sure, git itself is asked.
         let view = match scan.committed {
             Some(commit) => Some(GitView { commit: Some(commit), ..GitView::default() }),
@@ -216,6 +216,7 @@ fn aside(config: &Config, target: &Target, root: &Path) -> Vec<RelPath> {
 }
 
 fn scan_tree(
+    app: &App,
     config: &Config,
     target: &Target,
     root: &Path,
@@ -232,7 +233,7 @@ fn scan_tree(
     // What cannot be packed is a finding; the rest is looked at without it, so that one run names
     // all that is wrong.
     loop {
-        match scan::tree(root, &rules, Some(&cache), &mut |_| {}) {
+        match scan::tree(root, &rules, Some(&cache), &mut app.meter().of("reading")) {
             Ok(scan) => return Ok((scan, findings)),
             Err(PackageError::Refused(refused)) => {
                 let before = rules.skip.len();

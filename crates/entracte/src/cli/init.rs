@@ -154,7 +154,7 @@ fn baseline(app: &App, config: &Config, version: &Version) -> Result<String, Fai
             production.base.version, production.release
         )));
     }
-    let manifest = scan_production(&target)?;
+    let manifest = scan_production(app, &target)?;
     let base = Base { version: version.clone(), manifest: manifest.hash() };
     store.baseline(&base, &manifest, now())?;
     Ok(format!(
@@ -164,14 +164,20 @@ fn baseline(app: &App, config: &Config, version: &Version) -> Result<String, Fai
     ))
 }
 
-fn scan_production(target: &Target) -> Result<entracte_model::Manifest, Failure> {
+fn scan_production(app: &App, target: &Target) -> Result<entracte_model::Manifest, Failure> {
     if !target.root.is_dir() {
         return Err(Failure::refused(format!("{} is no folder", target.root.display()))
             .hint("set `root` of the target to the tree that the web server serves"));
     }
     let rules =
         scan::Rules { ignore_files: false, skip: target.outside(), file_bytes_max: u64::MAX };
-    Ok(scan::tree(&target.root, &rules, Some(&target.scan_cache()), &mut |_| {})?.manifest)
+    Ok(scan::tree(
+        &target.root,
+        &rules,
+        Some(&target.scan_cache()),
+        &mut app.meter().of("reading"),
+    )?
+    .manifest)
 }
 
 /// What a look at a development tree finds.

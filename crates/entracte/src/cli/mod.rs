@@ -46,7 +46,7 @@ use entracte_release::{Store, StoreError, Target};
 use crate::config::{Config, ConfigError};
 use crate::exit::{Exit, Failure, TABLE};
 use crate::remote::{self, Remote};
-use crate::report::{Paint, out};
+use crate::report::{Meter, Paint, out};
 
 /// Puts a new version of a live browser game into production, and takes it back if it breaks.
 #[derive(Debug, Parser)]
@@ -149,6 +149,11 @@ impl App {
         let usage = |error: ConfigError| Failure::usage(entracte_release::fault::chain(&error));
         let name = config.target_name(self.global.target.as_deref()).map_err(usage)?;
         config.target(&name).map_err(usage)
+    }
+
+    /// Shows how far something has come, to whoever looks.
+    pub fn meter(&self) -> Meter {
+        Meter::new(self.paint.terminal && !self.global.json && !self.global.quiet)
     }
 
     /// The target with its store, which must be there.

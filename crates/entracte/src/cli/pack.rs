@@ -89,7 +89,7 @@ pub fn pack(
         app.print(text, &json!({ "dry_run": true, "version": version, "ready": true }));
         return Ok(None);
     }
-    let packed = write(args, config, target, store, &draft, &version)?;
+    let packed = write(app, args, config, target, store, &draft, &version)?;
     let name = commit_of(&draft.tree.hash());
     store.set_setting(&name, draft.commit.as_deref())?;
     remote::remember(app, &name, draft.commit.as_deref())?;
@@ -162,6 +162,7 @@ fn refuse(app: &App, draft: &Draft) -> Result<(), Failure> {
 }
 
 fn write(
+    app: &App,
     args: &Args,
     config: &Config,
     target: &Target,
@@ -198,7 +199,7 @@ fn write(
         out_dir: &config.at(&config.file.source.dist),
         secret_key: &secret_key,
     };
-    Ok(pack::write(&request, &mut |_| {})?)
+    Ok(pack::write(&request, &mut app.meter().of("packing"))?)
 }
 
 /// The installation procedure of this very package, as the planner will carry it out.

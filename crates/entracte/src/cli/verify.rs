@@ -46,7 +46,7 @@ fn verify_package(app: &App, path: &std::path::Path) -> Result<Exit, Failure> {
         ..Failure::from(error)
     };
     let archive = archive::open(path, &target.trusted_keys).map_err(refused)?;
-    archive.verify_all(&mut |_| {}).map_err(refused)?;
+    archive.verify_all(&mut app.meter().of("verifying")).map_err(refused)?;
     let record = archive.record();
     app.print(
         format!(
@@ -70,7 +70,14 @@ fn verify_production(app: &App, heal: bool) -> Result<Exit, Failure> {
     let expected = store.manifest(&production.base.manifest)?;
     let outside = target.outside();
     let mut repaired = Vec::new();
-    let mut changes = verify::tree(&target.root, &expected, &outside, Some(&target.scan_cache()))?;
+    let cache = target.scan_cache();
+    let mut changes = verify::tree(
+        &target.root,
+        &expected,
+        &outside,
+        Some(&cache),
+        &mut app.meter().of("reading"),
+    )?;
     if heal && !changes.is_empty() {
         let archives = packages(&target)?;
         let archives: Vec<&Archive> = archives.iter().collect();

@@ -70,14 +70,14 @@ fn earlier(config: &Config, version: &Version) -> Vec<std::path::PathBuf> {
 /// Brings the package, and returns where it is there. Lost connections are made again, as long as
 /// each brings something.
 pub fn bring(app: &App, remote: &mut Remote, freight: &Freight<'_>) -> Result<String, Failure> {
-    let bar = bar(app);
+    let meter = app.meter();
+    let mut sending = meter.of("sending");
     let mut since = Instant::now();
     let mut least = u64::MAX;
     loop {
         let mut lacking = least;
-        match attempt(remote, freight, &bar, &mut lacking) {
+        match attempt(remote, freight, &mut sending, &mut lacking) {
             Ok(told) => {
-                bar.finish_and_clear();
                 return told;
             }
             Err(lost) if lost.is_lost() => {
@@ -96,7 +96,7 @@ pub fn bring(app: &App, remote: &mut Remote, freight: &Freight<'_>) -> Result<St
 fn attempt(
     remote: &mut Remote,
     freight: &Freight<'_>,
-    bar: &indicatif::ProgressBar,
+    say: &mut dyn FnMut(Progress),
     lacking: &mut u64,
 ) -> Result<Result<String, Failure>, SshError> {
     let offer = Offer::of(freight.archive.verified()).to_bytes();
@@ -118,7 +118,7 @@ fn attempt(
             Err(error) => return Ok(Err(error.into())),
         };
         *lacking = wants.bytes(&thin::Objects::of(freight.archive.record()));
-        if let Err(failure) = stream(remote, freight, &wants, bar)? {
+        if let Err(failure) = stream(remote, freight, &wants, say)? {
             return Ok(Err(failure));
         }
     }
@@ -130,17 +130,12 @@ fn stream(
     remote: &mut Remote,
     freight: &Freight<'_>,
     wants: &Wants,
-    bar: &indicatif::ProgressBar,
+    say: &mut dyn FnMut(Progress),
 ) -> Result<Result<(), Failure>, SshError> {
     let Freight { archive, base, .. } = freight;
     let parcel = Parcel { archive, base, wants, level: Level::Measured };
     let mut line = Line { remote, lost: None };
-    let mut say = |progress: Progress| {
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-    };
-    let sent =
-        thin::send(&parcel, &mut freight.olds(), &mut line, &mut say, &AtomicBool::new(false));
+    let sent = thin::send(&parcel, &mut freight.olds(), &mut line, say, &AtomicBool::new(false));
     match (line.lost.take(), sent) {
         (Some(lost), _) => Err(lost),
         (None, sent) => Ok(sent.map(|_| ()).map_err(|error: PackageError| error.into())),
@@ -167,17 +162,4 @@ impl Write for Line<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn bar(app: &App) -> indicatif::ProgressBar {
-    if !app.paint.terminal || app.global.json || app.global.quiet {
-        return indicatif::ProgressBar::hidden();
-    }
-    let bar = indicatif::ProgressBar::new(0);
-    let template =
-        "  {spinner:.cyan} sending      {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
-    if let Ok(style) = indicatif::ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
 }

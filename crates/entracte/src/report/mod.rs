@@ -1,10 +1,12 @@
 //! What people see: everything here renders events and decides nothing.
 
 mod live;
+mod meter;
 pub mod out;
 mod paint;
 
 pub use live::{Ending, Live, Rate};
+pub use meter::Meter;
 pub use paint::Paint;
 
 use entracte_model::UnixMs;

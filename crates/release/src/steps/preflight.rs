@@ -13,7 +13,7 @@ use entracte_model::record::Standing;
 use entracte_model::time::human_bytes;
 use entracte_model::{Manifest, RelPath, Version};
 use entracte_package::archive::Archive;
-use entracte_package::verify;
+use entracte_package::{Progress, verify};
 use serde_json::{Value, json};
 
 use super::Act;
@@ -99,7 +99,10 @@ fn tree(cx: &mut Context<'_>) -> Result<(), Fault> {
     let Some(from) = cx.plan.from.clone() else { return first_installation(cx) };
     let expected = cx.store.manifest(&from.manifest).doing("reading the store")?;
     let outside = cx.target.outside();
-    let changes = verify::tree(&cx.target.root, &expected, &outside, Some(&cx.target.scan_cache()))
+    let (root, cache) = (cx.target.root.clone(), cx.target.scan_cache());
+    let mut reading =
+        |p: Progress| cx.progress(p.done, p.total, p.unit, "reading the production tree");
+    let changes = verify::tree(&root, &expected, &outside, Some(&cache), &mut reading)
         .doing("reading the production tree")?;
     if changes.is_empty() {
         cx.info(format!("production is {} to the byte ({} files)", from.version, expected.files()));

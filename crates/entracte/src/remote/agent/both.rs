@@ -86,7 +86,7 @@ impl Agent {
         let target = self.target()?;
         let store = self.store()?;
         let (base, held) = held(&store)?;
-        let seen = adopt::look_at(&target, &held)?;
+        let seen = adopt::look_at(&target, &held, &mut |_| {})?;
         let edits =
             Edits { base, delta: held.delta_to(&seen.production), changes: seen.changes.clone() };
         if edits.bytes() > EDITS_BYTES_MAX {
@@ -113,7 +113,7 @@ impl Agent {
         deploy::nothing_under_way(&mut store, &target)?;
         let (found, held) = held(&store)?;
         let production = store.production()?.map(|production| production.base);
-        let seen = adopt::look_at(&target, &held)?;
+        let seen = adopt::look_at(&target, &held, &mut |_| {})?;
         match production {
             Some(known) if found == *base && seen.production.hash() == *manifest => {
                 adopt::take_as_it_stands(&mut store, &known, &seen.production)
