@@ -175,9 +175,14 @@ fn an_arrived_package_is_believed_no_more_than_a_file() {
     fs::remove_file(arrived.join("release.json")).unwrap();
     assert!(matches!(open(), Err(PackageError::Archive(BadArchive::NotAPackage { .. }))));
     // Neither is the folder beside the archive, for people to read, one in which something arrived.
-    let readable = ship.archive.path().to_string_lossy().replace(".tar.zst", "");
-    let opened = archive::open(readable.as_ref(), &ship.game.trusted);
+    let readable = ship.game.out.join(record_folder(&ship));
+    assert!(readable.join("release.json").exists());
+    let opened = archive::open(&readable, &ship.game.trusted);
     assert!(matches!(opened, Err(PackageError::Archive(BadArchive::NotAPackage { .. }))));
+}
+
+fn record_folder(ship: &Ship) -> String {
+    ship.verified().record.version.folder()
 }
 
 #[test]

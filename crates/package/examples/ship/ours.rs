@@ -118,7 +118,9 @@ pub fn stage_and_compare(place: &Path, packed: &Packed, there: &Path) {
         persist_from: &place.join("shared"),
         hardlink: true,
     };
+    let started = std::time::Instant::now();
     stage::build(&request, &mut |_| {}, &GO).expect("it is staged");
+    eprintln!("  staged in {:.2} s", started.elapsed().as_secs_f64());
     same(&place.join("new"), &staged);
     stage::remove(&staged).expect("removed");
 }
