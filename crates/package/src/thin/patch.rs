@@ -114,16 +114,12 @@ impl<'a, R: BufRead> Patched<'a, R> {
     }
 
     fn number(&mut self) -> io::Result<u64> {
-        let mut number = 0_u64;
-        for shift in (0..63).step_by(7) {
+        let found = wire::number_of(|| {
             let mut byte = [0];
             self.instructions.read_exact(&mut byte)?;
-            number |= u64::from(byte[0] & 0x7F) << shift;
-            if byte[0] & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err(self.bad(BadThin::Number))
+            Ok::<u8, io::Error>(byte[0])
+        })?;
+        found.ok_or_else(|| self.bad(BadThin::Number))
     }
 
     /// Reads half an instruction; `false` where there is none any more.

@@ -52,6 +52,19 @@ pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     }
 }
 
+/// Reads a number byte by byte; `None` where it is over its limit.
+pub(super) fn number_of<E>(mut byte: impl FnMut() -> Result<u8, E>) -> Result<Option<u64>, E> {
+    let mut number = 0_u64;
+    for shift in (0..63).step_by(7) {
+        let byte = byte()?;
+        number |= u64::from(byte & 0x7F) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(Some(number));
+        }
+    }
+    Ok(None)
+}
+
 /// What an error of reading the stream means.
 pub(super) fn cut(error: io::Error) -> PackageError {
     match error.kind() {
@@ -111,15 +124,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn number(&mut self) -> Result<u64, PackageError> {
-        let mut number = 0_u64;
-        for shift in (0..63).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7F) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err(BadThin::Number.into())
+        number_of(|| self.byte())?.ok_or_else(|| BadThin::Number.into())
     }
 
     pub(super) fn index(&mut self) -> Result<u32, PackageError> {
