@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use super::matches::{Index, Stored};
 use super::pairs::BaseFile;
 use super::{Object, Olds};
+use crate::archive::small;
 
 /// Contents above this size, in bytes, and contents with such an old form are never in memory as a
 /// whole.
@@ -14,9 +15,9 @@ pub(super) const STREAM_BYTES: u64 = 4 * 1024 * 1024;
 /// How many old forms wait: of those in memory, at most 32 MiB.
 const WAITING_MAX: usize = 8;
 
-/// What a content was before.
+/// What a content was before, looked through where it does not go together with others.
 pub(super) enum OldForm {
-    Held(Vec<u8>),
+    Held(Vec<u8>, Option<Index>),
     Large(Stored, Index),
 }
 
@@ -51,8 +52,11 @@ impl Ahead {
 }
 
 fn form(object: &Object, file: &BaseFile<'_>, olds: &Olds) -> Option<OldForm> {
-    if object.size.max(file.size) <= STREAM_BYTES {
-        return olds.read(file.path, file.size, &file.hash).map(OldForm::Held);
+    let larger = object.size.max(file.size);
+    if larger <= STREAM_BYTES {
+        let old = olds.read(file.path, file.size, &file.hash)?;
+        let index = (larger > small::BYTES_MAX).then(|| Index::of_bytes(&old));
+        return Some(OldForm::Held(old, index));
     }
     olds.stored(file.path, file.size, &file.hash).into_iter().find_map(|stored| {
         let (index, hash) = Index::of(&stored).ok()?;

@@ -101,17 +101,7 @@ pub(super) struct Index {
 impl Index {
     /// Reads the whole old content; gives its hash too.
     pub(super) fn of(old: &dyn Old) -> io::Result<(Self, Hash)> {
-        let step = (old.size() / WINDOWS).next_power_of_two();
-        let step = step.clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
-        let windows = usize::try_from(old.size() / step + 1).unwrap_or(usize::MAX);
-        let slots = (2 * windows).next_power_of_two().max(64 / FILTER_BITS);
-        let bits = slots * FILTER_BITS;
-        let mut index = Self {
-            step,
-            slots: vec![(0, 0); slots],
-            filter: vec![0; bits / 64],
-            shift: 64 - bits.ilog2(),
-        };
+        let mut index = Self::empty(old.size());
         let mut hasher = blake3::Hasher::new();
         let length = usize::try_from(old.size()).unwrap_or(READ_BYTES).clamp(1, READ_BYTES);
         let mut buffer = vec![0; length];
@@ -122,13 +112,38 @@ impl Index {
                 return Ok((index, hasher.finalize().into()));
             }
             hasher.update(&buffer[..count]);
-            let stride = usize::try_from(step).unwrap_or(usize::MAX);
-            for (number, window) in (at / step..).zip(buffer[..count].chunks(stride)) {
-                if let (Some(window), Ok(number)) = (window.get(..WINDOW), u32::try_from(number)) {
-                    index.put(window.iter().fold(0, gear), number);
-                }
-            }
+            index.add(at, &buffer[..count]);
             at += count as u64;
+        }
+    }
+
+    /// Of a content in memory.
+    pub(super) fn of_bytes(old: &[u8]) -> Self {
+        let mut index = Self::empty(old.len() as u64);
+        index.add(0, old);
+        index
+    }
+
+    fn empty(size: u64) -> Self {
+        let step = (size / WINDOWS).next_power_of_two().clamp(STEP_BYTES_MIN, STEP_BYTES_MAX);
+        let windows = usize::try_from(size / step + 1).unwrap_or(usize::MAX);
+        let slots = (2 * windows).next_power_of_two().max(64 / FILTER_BITS);
+        let bits = slots * FILTER_BITS;
+        Self {
+            step,
+            slots: vec![(0, 0); slots],
+            filter: vec![0; bits / 64],
+            shift: 64 - bits.ilog2(),
+        }
+    }
+
+    /// Adds what is from byte `at` on, which begins a step.
+    fn add(&mut self, at: u64, bytes: &[u8]) {
+        let stride = usize::try_from(self.step).unwrap_or(usize::MAX);
+        for (number, window) in (at / self.step..).zip(bytes.chunks(stride)) {
+            if let (Some(window), Ok(number)) = (window.get(..WINDOW), u32::try_from(number)) {
+                self.put(window.iter().fold(0, gear), number);
+            }
         }
     }
 

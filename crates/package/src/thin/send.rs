@@ -234,7 +234,9 @@ impl Sender<'_> {
             (Some(base), Some(OldForm::Large(old, index))) => {
                 self.stream_patch(rest, base, (&old, &index), reader)
             }
-            (Some(base), Some(OldForm::Held(old))) => self.like(rest, base, &old, reader),
+            (Some(base), Some(OldForm::Held(old, index))) => {
+                self.like(rest, base, (&old, index), reader)
+            }
             (None, _) | (_, None) => self.whole(rest, reader),
         }
         .at("write to", connection)?;
@@ -265,7 +267,13 @@ impl Sender<'_> {
     }
 
     /// Something whose old form is in memory.
-    fn like(&mut self, rest: Rest, base: u32, old: &[u8], reader: &mut dyn Read) -> io::Result<()> {
+    fn like(
+        &mut self,
+        rest: Rest,
+        base: u32,
+        (old, index): (&[u8], Option<Index>),
+        reader: &mut dyn Read,
+    ) -> io::Result<()> {
         if rest.is_small() && old.len() as u64 <= SMALL_BYTES {
             self.patches.objects.push(rest.number);
             self.patches.bases.push(base);
@@ -276,7 +284,8 @@ impl Sender<'_> {
         let mut content = Vec::with_capacity(usize::try_from(rest.bytes).unwrap_or(0));
         reader.read_to_end(&mut content)?;
         let level = self.level.measure(self.out.waited, LevelNow::HIGHEST);
-        match shortest(level, old, &content)? {
+        let index = index.unwrap_or_else(|| Index::of_bytes(old));
+        match shortest(level, (old, &index), &content)? {
             Form::Patch(frame) => {
                 self.sent.patched += 1;
                 self.out.put(patch_head(rest, base))?;
@@ -361,10 +370,9 @@ enum Form {
 
 /// The shortest form. Long stretches in common are found quickly; the compressor, which finds short
 /// ones too, takes many times as long and is only asked where there may be any.
-fn shortest(level: i32, old: &[u8], content: &[u8]) -> io::Result<Form> {
+fn shortest(level: i32, (old, index): (&[u8], &Index), content: &[u8]) -> io::Result<Form> {
     let mut instructions = Vec::new();
-    let (index, _) = Index::of(&old)?;
-    let copied = matches::write(&old, &index, &mut &content[..], &mut instructions)?;
+    let copied = matches::write(&old, index, &mut &content[..], &mut instructions)?;
     let new = content.len() - usize::try_from(copied).unwrap_or(0);
     let form: fn(Vec<u8>) -> Form = if copied == 0 { Form::Whole } else { Form::Patch };
     let frame = zip::compress(level, &[], if copied == 0 { content } else { &instructions })?;
