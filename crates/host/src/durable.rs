@@ -25,7 +25,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`write`], and those of reading.
-pub fn write_from(path: &Path, from: &mut dyn Read, mode: u32) -> io::Result<()> {
+fn write_from(path: &Path, from: &mut dyn Read, mode: u32) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
     let written = write_new(&temporary, from, mode).and_then(|()| {
         fault::check("durable.rename")?;

@@ -171,14 +171,14 @@ impl Fixture {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// xorshift64*: the same inputs in every run.
-    struct Numbers(u64);
+    pub(crate) struct Numbers(pub(crate) u64);
 
     impl Numbers {
-        fn below(&mut self, end: usize) -> usize {
+        pub(crate) fn below(&mut self, end: usize) -> usize {
             self.0 ^= self.0 >> 12;
             self.0 ^= self.0 << 25;
             self.0 ^= self.0 >> 27;

@@ -432,19 +432,9 @@ pub(crate) fn fuzz(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// xorshift64*: the same numbers in every run.
-    struct Numbers(u64);
+    use crate::fuzz::tests::Numbers;
 
     impl Numbers {
-        fn below(&mut self, end: usize) -> usize {
-            self.0 ^= self.0 >> 12;
-            self.0 ^= self.0 << 25;
-            self.0 ^= self.0 >> 27;
-            let number = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16;
-            usize::try_from(number % end as u64).unwrap()
-        }
-
         fn bytes(&mut self, count: usize, kinds: usize) -> Vec<u8> {
             (0..count).map(|_| u8::try_from(self.below(kinds)).unwrap()).collect()
         }
