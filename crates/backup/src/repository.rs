@@ -73,10 +73,12 @@ impl Repository {
     pub fn open_or_init(dir: &Path, password_file: &Path) -> Result<Repository, BackupError> {
         fs::create_dir_all(dir).map_err(|error| BackupError::io("create", dir, error))?;
         let parts = Parts::new(dir);
-        let password = match (password::read(password_file)?, parts.any_exists()?) {
-            (Some(password), _) => password,
-            (None, true) => return Err(password_missing(dir, password_file)),
-            (None, false) => password::create(password_file)?,
+        // In this order: somebody else may be making both, and a password is there first.
+        let any_exists = parts.any_exists()?;
+        let password = match password::read(password_file)? {
+            Some(password) => password,
+            None if any_exists => return Err(password_missing(dir, password_file)),
+            None => password::read_or_create(password_file)?,
         };
         if !parts.all_exist()? {
             let _held = lock::write(dir)?;
