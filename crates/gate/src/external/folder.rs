@@ -23,6 +23,8 @@ const FOLDERS: [(&str, u32); 5] =
     [("", 0o711), ("flags", 0o755), ("pages", 0o755), ("retry", 0o755), ("pass", 0o711)];
 /// A file that the front's user reads.
 const PUBLIC: u32 = 0o644;
+/// What a page of Apache's may grow by, at least, in bytes.
+const ROOM_BYTES: usize = 1_024;
 /// The kinds of pages that a front has, by the names of their files.
 const KINDS: [(&str, PageKind); 2] =
     [("closed", PageKind::Closed), ("login", PageKind::LoginClosed)];
@@ -75,6 +77,19 @@ pub(super) fn publish(path: &Path, text: &str) -> Result<bool, GateError> {
     Ok(true)
 }
 
+/// Publishes a file of Apache's, which asks for its size by name before it opens it: one that was
+/// replaced in between by a shorter one ends the connection without an answer. So it never gets
+/// shorter: spaces at its end, which mean nothing in HTML and JSON, make up for it, and some room is
+/// there from the start. What grows beyond its room can cost one reader its end, at that moment.
+fn publish_in_room(path: &Path, text: &str) -> Result<(), GateError> {
+    let room = fs::metadata(path).map_or(0, |meta| usize::try_from(meta.len()).unwrap_or(0));
+    let size = match text.len() <= room {
+        true => room,
+        false => (text.len() + ROOM_BYTES).next_multiple_of(ROOM_BYTES),
+    };
+    publish(path, &format!("{text:<0$}", size - text.len() + text.chars().count())).map(drop)
+}
+
 /// The pages of `state`. They are shown only where a flag says so.
 pub(super) fn write_pages(
     settings: &Settings,
@@ -83,6 +98,7 @@ pub(super) fn write_pages(
 ) -> Result<(), GateError> {
     let pages = settings.folder.join("pages");
     let write = |name: &str, text: &str| publish(&pages.join(name), text).map(drop);
+    let write_asis = |name: &str, text: &str| publish_in_room(&pages.join(name), text);
     let alone = alone(settings, state, now);
     let retry_s = gate::retry_after_s(state, now, 0.0);
     // HAProxy reads its pages when it starts, whatever is the matter then.
@@ -106,11 +122,11 @@ pub(super) fn write_pages(
                 let html_head = format!(
                     "{head}Content-Security-Policy: {policy}\nX-Content-Type-Options: nosniff\n"
                 );
-                write(
+                write_asis(
                     &format!("{name}.html.asis"),
                     &asis(503, "text/html; charset=utf-8", &html_head, &html),
                 )?;
-                write(
+                write_asis(
                     &format!("{name}.problem.asis"),
                     &asis(503, "application/problem+json", &head, &problem),
                 )?;
@@ -123,7 +139,7 @@ pub(super) fn write_pages(
     let (status, pass) = (alone.status().to_string(), alone.pass_page());
     if settings.kind == Kind::Apache {
         let head = format!("Content-Security-Policy: {pass_policy}\n");
-        write("status.asis", &asis(200, "application/json", "", &status))?;
+        write_asis("status.asis", &asis(200, "application/json", "", &status))?;
         write("pass.asis", &asis(200, "text/html; charset=utf-8", &head, &pass))?;
         write("door.asis", &asis(200, "text/plain", "", "open"))?;
         write("health.asis", &asis(200, "text/plain", "", "ok"))?;
@@ -244,6 +260,22 @@ fn set_file(path: &Path, there: bool) -> Result<(), GateError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_of_apache_never_gets_shorter() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("closed.fr.html.asis");
+        let size = |text: &str| {
+            publish_in_room(&path, text).unwrap();
+            let found = fs::read_to_string(&path).unwrap();
+            assert_eq!(found.trim_end_matches(' '), text);
+            found.len()
+        };
+        assert_eq!(size("fermé"), 2_048);
+        assert_eq!(size(&"é".repeat(1_024)), 2_048);
+        assert_eq!(size(&"é".repeat(1_025)), 4_096);
+        assert_eq!(size("fermé"), 4_096);
+    }
 
     #[test]
     fn the_time_to_come_back_is_a_date_where_an_end_is_known() {

@@ -1,5 +1,7 @@
-//! "Closed, and nobody in the game" under load: the door falls between requests, not through them.
+//! "Closed, and nobody in the game" under load: the door falls between requests, not through them,
+//! and whoever is refused gets a whole page.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -8,7 +10,7 @@ use entracte_gate::external::Kind;
 use entracte_model::gate::Phase;
 
 use crate::common::{Player, until};
-use crate::stand::{IN, Stand};
+use crate::stand::{HTML, IN, Stand};
 
 const PLAYERS: usize = 6;
 /// How many refusals must be seen while nobody comes through.
@@ -81,4 +83,56 @@ fn haproxy_closes_between_requests() {
 #[test]
 fn apache_closes_between_requests() {
     closes_between_requests(Kind::Apache);
+}
+
+/// How often a page changes while it is asked for.
+const CHANGES: usize = 60;
+
+/// A page that changes is the old one or the new one for whoever asks meanwhile.
+fn pages_change_whole(kind: Kind) {
+    let stand = Stand::start(kind);
+    let (stop, address) = (AtomicBool::new(false), stand.address());
+    let say = |text: &str| {
+        let message = BTreeMap::from([("en".to_owned(), text.to_owned())]);
+        stand.set_with(Phase::Closed, |goal| goal.message = message);
+    };
+    say("soon");
+    thread::scope(|scope| {
+        let asks = || {
+            while !stop.load(Ordering::SeqCst) {
+                let headers = [HTML, ("Connection", "close")];
+                let answer = Player::connect(address).ask("GET", "/", &headers, b"");
+                assert_eq!(answer.status, 503, "{kind}");
+                assert!(answer.text().trim_end().ends_with("</html>"), "{kind}: {}", answer.text());
+            }
+        };
+        let readers: Vec<_> = (0..PLAYERS).map(|_| scope.spawn(asks)).collect();
+        for round in 0..CHANGES {
+            say(&"later ".repeat(round % 7));
+        }
+        stop.store(true, Ordering::SeqCst);
+        for reader in readers {
+            reader.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn pages_of_nginx_change_whole() {
+    pages_change_whole(Kind::Nginx);
+}
+
+#[test]
+fn pages_of_caddy_change_whole() {
+    pages_change_whole(Kind::Caddy);
+}
+
+#[test]
+fn pages_of_haproxy_change_whole() {
+    pages_change_whole(Kind::Haproxy);
+}
+
+#[test]
+fn pages_of_apache_change_whole() {
+    pages_change_whole(Kind::Apache);
 }
