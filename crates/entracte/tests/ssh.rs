@@ -85,6 +85,24 @@ fn commands_of_the_machine_of_the_game_are_run_there_and_shown_here() {
     assert!(off.contains("r2 was called off"), "{off}");
 }
 
+/// A package that was only tried does not stay on the server for ever.
+#[test]
+fn what_arrived_and_was_overtaken_goes_with_the_next_release() {
+    let small = Small::start_far("1.1", &[]);
+    let incoming = small.state.join("incoming");
+    small.pack("1.3");
+    small.ok(&["backup", "now"]);
+    small.ok(&["rehearse", "1.3"]);
+    assert!(incoming.join("inn-1.3.0").is_dir(), "it did not arrive there: this shows nothing");
+    // As a crash in the middle of a removal leaves one.
+    fs::create_dir(incoming.join("inn-1.0.5")).unwrap();
+    let told = small.ok(&["deploy", "1.1", "--yes"]);
+    assert!(told.contains("1.3.0, which arrived and was never released, was removed"), "{told}");
+    let left = fs::read_dir(&incoming).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("inn")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[test]
 fn ctrl_c_asks_and_a_vanished_terminal_changes_nothing() {
     let mut small = Small::start_far("1.1", &[]);

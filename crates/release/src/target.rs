@@ -152,6 +152,18 @@ impl Target {
         self.state.join("incoming")
     }
 
+    /// Where what belongs to a package gathers until nothing is lacking.
+    pub fn gathering(&self) -> PathBuf {
+        self.incoming().join("objects")
+    }
+
+    /// The packages that arrived and that no release took, and what a crash left of such.
+    pub fn arrived(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.incoming()).into_iter().flatten().flatten();
+        let folders = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+        folders.filter(|path| *path != self.gathering()).collect()
+    }
+
     /// The packages that production was given.
     pub fn packages(&self) -> PathBuf {
         self.state.join("packages")

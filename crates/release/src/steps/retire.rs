@@ -1,11 +1,12 @@
-//! Retire: replaced trees and rollback points go, as far as retention allows.
+//! Retire: replaced trees and rollback points go, as far as retention allows, and packages that no
+//! release can take any more.
 
 use std::path::Path;
 
 use entracte_model::journal::{Fault, Level, Outcome};
 use entracte_model::plan::ReleaseId;
 use entracte_model::progress::Probe;
-use entracte_package::stage;
+use entracte_package::{archive, stage};
 use serde_json::{Value, json};
 
 use super::Act;
@@ -39,12 +40,35 @@ impl Act for Retire {
                 cx.say(Level::Warning, format!("{id} could not be retired: {}", fault.message));
             }
         }
+        if let Err(fault) = remove_overtaken(cx) {
+            cx.say(Level::Warning, format!("an arrived package is still there: {}", fault.message));
+        }
         Ok(json!({ "retired": gone }))
     }
 
     fn probe(&self, _: &mut Context<'_>, _: &Value) -> Probe {
         Probe::NotDone
     }
+}
+
+/// Removes packages that arrived and were never released, once production is beyond them: no release
+/// would take them any more. A crash can leave a part of one, which the next release removes.
+fn remove_overtaken(cx: &mut Context<'_>) -> Result<(), Fault> {
+    let Some(live) = cx.store.production().doing("reading the store")? else { return Ok(()) };
+    for path in cx.target.arrived() {
+        let what = match archive::open(&path, &cx.target.trusted_keys) {
+            Ok(package) if package.record().sequence > live.sequence => continue,
+            Ok(package) => {
+                format!("{}, which arrived and was never released,", package.record().version)
+            }
+            Err(_) if !archive::has_arrived(&path) => "a part of a package".to_owned(),
+            // Signed by a key that is not trusted now: not ours to judge.
+            Err(_) => continue,
+        };
+        std::fs::remove_dir_all(&path).doing("removing a package that was overtaken")?;
+        cx.info(format!("{what} was removed"));
+    }
+    Ok(())
 }
 
 /// Removes the tree that a release replaced. It was live once and carries no marker of ours until

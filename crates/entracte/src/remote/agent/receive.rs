@@ -89,7 +89,7 @@ impl Agent {
 
     /// Asks for what is lacking until nothing is, and makes the package of it.
     fn streams(&mut self, awaited: &Awaited) -> Answered {
-        let dir = awaited.target.incoming().join("objects");
+        let dir = awaited.target.gathering();
         let mut inbox = match Inbox::open(&dir, &awaited.verified, &awaited.base) {
             Ok(inbox) => inbox,
             Err(error) => return Ok(Err(refused(error))),
