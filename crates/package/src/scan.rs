@@ -166,30 +166,29 @@ pub fn tree(
         (walk.in_order(), index.join().ok().flatten())
     });
     let hashed = hash_the_rest(&root, &mut found, progress)?;
-    let (may_collide, committed) = std::thread::scope(|scope| {
-        let look = || tracked.as_ref()?.committed(index.as_ref()?, &found);
-        let committed = scope.spawn(look);
-        (may_collide(&found), committed.join())
-    });
-    // In doubt, git is asked.
-    let committed = committed.ok().flatten();
     let around = folders_around(&rules.skip);
     let around_hash = Hash::of(format!("{around:?}").as_bytes());
     let mut hash = known.manifest(&around_hash).filter(|_| same);
+    // The hash is kept of trees without collisions only.
+    let may_collide = hash.is_none() && may_collide(&found);
+    // In doubt, git is asked.
+    let committed =
+        tracked.as_ref().zip(index).and_then(|(git, index)| git.committed(&index, &found));
     let keep = cache.filter(|_| hash.is_none()).map(|path| (path, found.clone()));
     let mut manifest = manifest_of(found);
     for folder in around {
         manifest.entries.entry(folder).or_insert(Entry::Dir {});
     }
+    let collisions = if may_collide { manifest.collisions() } else { Vec::new() };
     let mut cache_fault = None;
     if let Some((path, found)) = keep {
-        let manifest = manifest.hash();
+        let whole = manifest.hash();
         let rules = |folder: &str| walk.rules.get(folder).copied().unwrap_or(Hash([0; 32]));
+        let manifest = Some(whole).filter(|_| collisions.is_empty());
         let head = cache::Head { device, started, manifest, around: around_hash };
         cache_fault = cache::store(path, &head, &found, rules).err();
-        hash = Some(manifest);
+        hash = Some(whole);
     }
-    let collisions = if may_collide { manifest.collisions() } else { Vec::new() };
     Ok(Scan { manifest, hash, committed, collisions, ignored: walk.ignored, hashed, cache_fault })
 }
 

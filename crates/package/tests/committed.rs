@@ -65,6 +65,41 @@ fn a_tree_as_it_was_committed_is_known_in_every_version_of_the_index() {
     }
 }
 
+/// The index is compared in two halves: wherever it is parted, nothing is forgotten.
+#[test]
+fn the_border_between_the_halves_may_be_anywhere() {
+    for (before, after) in [(0, 30), (0, 12), (0, 8), (0, 4), (4, 0), (8, 0), (12, 0), (30, 0)] {
+        let dir = repository(&[]);
+        let (top, root) = (dir.path(), dir.path().join("game"));
+        for number in 0..before {
+            write(top, &format!("a/{number}"), "1");
+        }
+        for number in 0..after {
+            write(top, &format!("z/{number}"), "1");
+        }
+        git_in(top, &["add", "-A"]);
+        git_in(top, &["commit", "-qm", "beside"]);
+        settle(top);
+        let commit = git::look(&root).unwrap().unwrap().commit;
+        assert!(commit.is_some());
+        assert_eq!(committed(&root), commit, "{before} before, {after} after");
+        for name in ["0.php", "lib/c.php", "zz.php"] {
+            write(&root, name, "1");
+            assert_eq!(committed(&root), None, "{name}: {before} before, {after} after");
+            fs::remove_file(root.join(name)).unwrap();
+        }
+        for name in ["a.php", "lib.php", "run.sh", "é/ü.txt"] {
+            let kept = fs::read(root.join(name)).unwrap();
+            write(&root, name, "edited");
+            assert_eq!(committed(&root), None, "{name}: {before} before, {after} after");
+            fs::write(root.join(name), kept).unwrap();
+            git_in(top, &["update-index", "-q", "--refresh"]);
+            settle(top);
+            assert_eq!(committed(&root), commit, "{name}: {before} before, {after} after");
+        }
+    }
+}
+
 /// What is done to the repository, and whether git then has something to say about the game's tree,
 /// its skipped paths too.
 type Change = (&'static str, fn(&Path), bool);

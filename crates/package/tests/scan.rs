@@ -243,6 +243,14 @@ fn names_that_differ_by_case_or_unicode_form_collide() {
     let pair = |one: &str, other: &str| (rel(one), rel(other));
     let expected = [pair("A", "a"), pair("b/e\u{301}", "b/É")];
     assert_eq!(scan(dir.path(), &production()).collisions, expected);
+    // Also where all of it was seen before.
+    let kept = tempfile::tempdir().unwrap();
+    let cache = kept.path().join("cache");
+    for _ in 0..3 {
+        let again = scan::tree(dir.path(), &production(), Some(&cache), &mut quiet()).unwrap();
+        assert_eq!(again.collisions, expected);
+        assert_eq!(again.hash, Some(again.manifest.hash()));
+    }
     std::fs::remove_file(dir.path().join("A")).unwrap();
     std::fs::remove_file(dir.path().join("b/É")).unwrap();
     assert_eq!(scan(dir.path(), &production()).collisions, []);

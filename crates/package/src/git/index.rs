@@ -26,6 +26,10 @@ const MAGIC: &[u8; 4] = b"DIRC";
 const NOT_PLAIN: u16 = 0x8000 | 0x3000;
 /// Flag of an entry: more flags follow.
 const EXTENDED: u16 = 0x4000;
+/// The bits of the flags that are the length of the path, or all of them where it is longer.
+const LENGTH: u16 = 0x0fff;
+/// What stands before the id of an entry, in bytes.
+const TIMES_BYTES: usize = 40;
 /// What `mode` is for a file, for one that can be executed, and for a link.
 const MODES: [u32; 3] = [0o100_644, 0o100_755, 0o120_000];
 
@@ -68,6 +72,7 @@ impl Index {
         self.surely(tree, prefix, root, found).is_some()
     }
 
+    /// In two halves at the same time: what it takes is to fetch all of both lists from memory.
     fn surely(&self, tree: &str, prefix: &Path, root: &Path, found: &[Found]) -> Option<()> {
         let tree = hex(tree)?;
         let body = self.bytes.get(..self.bytes.len().checked_sub(tree.len())?)?;
@@ -75,9 +80,35 @@ impl Index {
         if !prefix.is_empty() {
             prefix.push(b'/');
         }
+        let (first, second) = Entries::of(body, tree.len())?.in_two()?;
+        let border = second.clone().next()?.map_or(found.len(), |(path, _)| {
+            match path.strip_prefix(prefix.as_slice()) {
+                Some(path) => found.partition_point(|found| found.path.as_str().as_bytes() < path),
+                None if prefix.as_slice() < path => found.len(),
+                None => 0,
+            }
+        });
+        let (before, after) = found.split_at(border);
+        let hold = |entries, found| self.all_are(entries, &prefix, root, found);
+        let extensions = std::thread::scope(|scope| {
+            let second = scope.spawn(|| hold(second, after));
+            hold(first, before)?;
+            second.join().ok()?
+        })?;
+        (root_of(extensions, tree.len())? == tree).then_some(())
+    }
+
+    /// What follows `entries`, if `found` is exactly what they hold.
+    fn all_are<'a>(
+        &self,
+        mut entries: Entries<'a>,
+        prefix: &[u8],
+        root: &Path,
+        found: &[Found],
+    ) -> Option<&'a [u8]> {
         let mut found = found.iter().filter(|found| !matches!(found.kind, Kind::Dir)).peekable();
-        let extensions = entries(body, tree.len(), |path, entry| {
-            let Some(path) = path.strip_prefix(prefix.as_slice()) else { return Some(()) };
+        while let Some((path, entry)) = entries.next()? {
+            let Some(path) = path.strip_prefix(prefix) else { continue };
             let same = match found.peek().map(|found| found.path.as_str().as_bytes().cmp(path)) {
                 // Found, and not tracked.
                 Some(Ordering::Less) => false,
@@ -88,50 +119,85 @@ impl Index {
                     entry.stands_at(&root.join(OsStr::from_bytes(path)), self.written_ns)
                 }
             };
-            same.then_some(())
-        })?;
-        (found.next().is_none() && root_of(extensions, tree.len())? == tree).then_some(())
+            if !same {
+                return None;
+            }
+        }
+        found.next().is_none().then_some(entries.rest)
     }
 }
 
-/// Gives each entry of an index with its path to `visit`, until that has enough; then what follows
-/// the entries. None where something is not understood, or makes the matter unsure: a merge, files
-/// that are assumed to be unchanged, left out or only intended to be added.
-fn entries(
-    bytes: &[u8],
+/// The entries of an index, one after the other.
+#[derive(Clone)]
+struct Entries<'a> {
+    /// The next entry and all behind it.
+    rest: &'a [u8],
+    version: u32,
+    /// How many come.
+    left: u32,
     id_bytes: usize,
-    mut visit: impl FnMut(&[u8], &Entry) -> Option<()>,
-) -> Option<&[u8]> {
-    let mut rest = bytes;
-    let magic = take::<4>(&mut rest)?;
-    let [version, count] = [number(&mut rest)?, number(&mut rest)?];
-    if magic != *MAGIC || !(2..=4).contains(&version) {
-        return None;
+    /// Of the last one.
+    path: Vec<u8>,
+}
+
+impl<'a> Entries<'a> {
+    fn of(bytes: &'a [u8], id_bytes: usize) -> Option<Self> {
+        let mut rest = bytes;
+        let magic = take::<4>(&mut rest)?;
+        let [version, left] = [number(&mut rest)?, number(&mut rest)?];
+        let is_known = magic == *MAGIC && (2..=4).contains(&version);
+        is_known.then(|| Self { rest, version, left, id_bytes, path: Vec::new() })
     }
-    let mut path = Vec::new();
-    for _ in 0..count {
-        let from = rest.len();
+
+    /// The first half and the second, as far as one can be found without reading all before it:
+    /// each path of version 4 builds upon the last.
+    fn in_two(mut self) -> Option<(Self, Self)> {
+        let ahead = if self.version == 4 { 0 } else { self.left / 2 };
+        let mut first = Self { left: ahead, ..self.clone() };
+        for _ in 0..ahead {
+            let flags = self.rest.get(TIMES_BYTES + self.id_bytes..)?.first_chunk()?;
+            let length = usize::from(u16::from_be_bytes(*flags) & LENGTH);
+            if length == usize::from(LENGTH) || u16::from_be_bytes(*flags) & EXTENDED != 0 {
+                // Its length is not said there.
+                first.left = 0;
+                return Some((first.clone(), Self { left: self.left, ..first }));
+            }
+            let bytes = TIMES_BYTES + self.id_bytes + 2 + length;
+            self.rest = self.rest.get(bytes + 8 - bytes % 8..)?;
+        }
+        Some((first, Self { left: self.left - ahead, ..self }))
+    }
+
+    /// The next one with its path; `Some(None)` after the last. None where something is not
+    /// understood, or makes the matter unsure: a merge, files that are assumed to be unchanged,
+    /// left out or only intended to be added.
+    fn next(&mut self) -> Option<Option<(&[u8], Entry)>> {
+        let Some(left) = self.left.checked_sub(1) else { return Some(None) };
+        let mut rest = self.rest;
         let mut next = || number(&mut rest);
         let (ctime, mtime) = ([next()?, next()?], [next()?, next()?]);
         let [_device, inode, mode, _user, _group, size] =
             [next()?, next()?, next()?, next()?, next()?, next()?];
-        rest = rest.get(id_bytes..)?;
+        rest = rest.get(self.id_bytes..)?;
         let flags = u16::from_be_bytes(take(&mut rest)?);
         let more = if flags & EXTENDED != 0 { u16::from_be_bytes(take(&mut rest)?) } else { 0 };
         if flags & NOT_PLAIN != 0 || more != 0 || !MODES.contains(&mode) {
             return None;
         }
-        let kept = if version == 4 { path.len().checked_sub(varint(&mut rest)?)? } else { 0 };
-        path.truncate(kept);
-        let length = rest.iter().position(|byte| *byte == 0)?;
-        path.extend_from_slice(&rest[..length]);
+        let packed = self.version == 4;
+        let kept = if packed { self.path.len().checked_sub(varint(&mut rest)?)? } else { 0 };
+        self.path.truncate(kept);
+        let length = match usize::from(flags & LENGTH) {
+            said if !packed && said < usize::from(LENGTH) => said,
+            _ => rest.iter().position(|byte| *byte == 0)?,
+        };
+        self.path.extend_from_slice(rest.get(..length)?);
         // Before version 4, NULs fill up to a multiple of eight bytes; at least one is there.
-        let read = from - rest.len() + length;
-        let filling = if version == 4 { 1 } else { 8 - read % 8 };
-        rest = rest.get(length + filling..)?;
-        visit(&path, &Entry { ctime, mtime, inode, mode, size })?;
+        let read = self.rest.len() - rest.len() + length;
+        let filling = if packed { 1 } else { 8 - read % 8 };
+        (self.rest, self.left) = (rest.get(length + filling..)?, left);
+        Some(Some((&self.path, Entry { ctime, mtime, inode, mode, size })))
     }
-    Some(rest)
 }
 
 /// The object of the whole tree that an index is of, from the extension that caches it; none where

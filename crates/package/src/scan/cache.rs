@@ -20,8 +20,10 @@ use rustix::fs::Stat;
 use super::walk::{Found, Kind};
 use crate::{PackageError, files};
 
+/// In the place of the hash of a manifest: not kept.
+const NO_HASH: Hash = Hash([0; 32]);
 /// Names the format; another one is not read.
-const MAGIC: &[u8; 16] = b"entracte-scan-3\n";
+const MAGIC: &[u8; 16] = b"entracte-scan-4\n";
 /// The coarsest tick of a file system's clock that counts: one jiffy at 100 Hz.
 const RACY_NS: i128 = 10_000_000;
 /// Magic, device, time of the scan, hash of the manifest, hash of the folders around.
@@ -205,7 +207,8 @@ fn content(kind: &Kind) -> Hash {
 pub(super) struct Head {
     pub device: u64,
     pub started: SystemTime,
-    pub manifest: Hash,
+    /// None of a tree whose paths collide: they are found again each time.
+    pub manifest: Option<Hash>,
     pub around: Hash,
 }
 
@@ -223,7 +226,7 @@ pub(super) fn store(
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&head.device.to_le_bytes());
     bytes.extend_from_slice(&started_ns.to_le_bytes());
-    bytes.extend_from_slice(&head.manifest.0);
+    bytes.extend_from_slice(&head.manifest.unwrap_or(NO_HASH).0);
     bytes.extend_from_slice(&head.around.0);
     // Within a folder the order by path is the order by name; folders are between one another.
     let mut by_folder: Vec<&Found> = found.iter().collect();
@@ -275,7 +278,7 @@ fn parse(bytes: &[u8], device: u64) -> Option<Cache<'_>> {
         return None;
     }
     let scanned_ns = i128::from_le_bytes(take(&mut rest)?);
-    let manifest = Some(Hash(take(&mut rest)?));
+    let manifest = Some(Hash(take(&mut rest)?)).filter(|hash| *hash != NO_HASH);
     let around = Some(Hash(take(&mut rest)?));
     let mut folders = HashMap::new();
     while !rest.is_empty() {
@@ -331,7 +334,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("cache");
         let started = UNIX_EPOCH + std::time::Duration::from_secs(scanned_s);
-        let head = Head { device: 1, started, manifest: Hash([1; 32]), around: Hash([2; 32]) };
+        let head =
+            Head { device: 1, started, manifest: Some(Hash([1; 32])), around: Hash([2; 32]) };
         store(&path, &head, found, |_| RULES).unwrap();
         std::fs::read(path).unwrap()
     }
