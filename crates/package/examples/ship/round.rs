@@ -21,6 +21,7 @@ pub fn trip(dir: &Path, count: usize) -> String {
     let place = dir.join("round");
     std::fs::create_dir_all(place.join("live")).expect("a folder");
     trees::make_many(&place.join("dev"), count);
+    rustix::fs::sync();
     let mut text = format!("| {count} small files | time | memory |\n|---|---|---|\n");
     let mut run = |about: &str, phase: &[&str]| {
         let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
