@@ -74,11 +74,11 @@ impl Repository {
         fs::create_dir_all(dir).map_err(|error| BackupError::io("create", dir, error))?;
         let parts = Parts::new(dir);
         // In this order: somebody else may be making both, and a password is there first.
-        let any_exists = parts.any_exists()?;
-        let password = match password::read(password_file)? {
-            Some(password) => password,
-            None if any_exists => return Err(password_missing(dir, password_file)),
-            None => password::read_or_create(password_file)?,
+        let password = if parts.any_exists()? {
+            let missing = || password_missing(dir, password_file);
+            password::read(password_file)?.ok_or_else(missing)?
+        } else {
+            password::read_or_create(password_file)?
         };
         if !parts.all_exist()? {
             let _held = lock::write(dir)?;

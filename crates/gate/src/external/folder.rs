@@ -87,7 +87,7 @@ fn publish_in_room(path: &Path, text: &str) -> Result<(), GateError> {
         true => room,
         false => (text.len() + ROOM_BYTES).next_multiple_of(ROOM_BYTES),
     };
-    publish(path, &format!("{text:<0$}", size - text.len() + text.chars().count())).map(drop)
+    publish(path, &(text.to_owned() + &" ".repeat(size - text.len()))).map(drop)
 }
 
 /// The pages of `state`. They are shown only where a flag says so.

@@ -92,6 +92,7 @@ const CHANGES: usize = 60;
 fn pages_change_whole(kind: Kind) {
     let stand = Stand::start(kind);
     let (stop, address) = (AtomicBool::new(false), stand.address());
+    let read = AtomicUsize::new(0);
     let say = |text: &str| {
         let message = BTreeMap::from([("en".to_owned(), text.to_owned())]);
         stand.set_with(Phase::Closed, |goal| goal.message = message);
@@ -104,11 +105,14 @@ fn pages_change_whole(kind: Kind) {
                 let answer = Player::connect(address).ask("GET", "/", &headers, b"");
                 assert_eq!(answer.status, 503, "{kind}");
                 assert!(answer.text().trim_end().ends_with("</html>"), "{kind}: {}", answer.text());
+                read.fetch_add(1, Ordering::SeqCst);
             }
         };
         let readers: Vec<_> = (0..PLAYERS).map(|_| scope.spawn(asks)).collect();
         for round in 0..CHANGES {
+            let before = read.load(Ordering::SeqCst);
             say(&"later ".repeat(round % 7));
+            until("a page", || (read.load(Ordering::SeqCst) > before).then_some(()));
         }
         stop.store(true, Ordering::SeqCst);
         for reader in readers {

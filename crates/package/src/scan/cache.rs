@@ -4,8 +4,8 @@
 //! a file is written twice within one tick of the clock: so an entry whose times are not clearly
 //! older than the scan that recorded it is read again (git's "racy" entries).
 //!
-//! The file is a head (magic, device, time of the scan, hash of the manifest, hash of the folders
-//! around skipped paths), then each folder with the hash of the ignore rules that counted in it and
+//! The file is a head (magic, device, time of the scan, hash of the manifest where no paths
+//! collide, hash of the folders around skipped paths), then each folder with the hash of the ignore rules that counted in it and
 //! its entries by name, then a checksum of it all. A folder is found by its path and then read along
 //! with the real one, so that a look at very many files costs no search, no allocation and, under
 //! the same rules, no match against a pattern for any of them.
